@@ -1,0 +1,230 @@
+"""Collections and their settings: found through the cache, written to the store.
+
+With `documents` and `transfer` the only ones that know both store and cache. Must not know HTTP.
+A collection's settings are cached like a document, under its name; its incarnation is part of each
+document's key, so that one message makes everything of a deleted collection unreachable.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import msgspec
+
+from credenza import errors, wire
+from credenza.cache import Cache, Entry, Key
+from credenza.conditions import ANY, Conditions
+from credenza.store import CollectionRow, Store
+
+T = TypeVar("T")
+
+TOMBSTONE_LIFE: Final = timedelta(hours=24)
+"""How long a deleted document's version is remembered."""
+
+MEMO_SECONDS: Final = 1.0
+"""How long a collection's settings are taken as they were where there is no cache to ask."""
+
+SETTINGS_KEY: Final = "_settings"
+"""Stands for the id where a collection's settings are cached; no document can be called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection that exists."""
+
+    name: str
+    incarnation: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    settings: wire.CollectionSettings
+
+    @property
+    def model(self) -> wire.Collection:
+        """Its representation."""
+        return wire.Collection(
+            name=self.name,
+            version=self.version,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            settings=self.settings,
+        )
+
+
+class Collections:
+    """The collections of one database."""
+
+    def __init__(self, store: Store, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._decoded: dict[str, tuple[Entry, Collection]] = {}
+        self._memo: dict[str, tuple[float, Collection]] = {}
+
+    async def find(self, name: str) -> Collection | None:
+        """Return a collection; None where there is none."""
+        if not self._cache.enabled:
+            return await self._remembered(name)
+        key = _key(name)
+        entry = self._cache.near(key)
+        if entry is None:
+            entry, _ = await self._cache.through(key, lambda: self._load(name))
+        if entry is None or entry.body is None:
+            return None
+        decoded = self._decoded.get(name)
+        if decoded is None or decoded[0] is not entry:
+            decoded = (entry, _from_entry(name, entry.body))
+            self._decoded[name] = decoded
+        return decoded[1]
+
+    async def read(self, name: str) -> Collection:
+        """Return a collection; NotFound where there is none."""
+        found = await self.find(name)
+        if found is None:
+            raise errors.NotFound(f"There is no collection {name!r}.")
+        return found
+
+    async def list(self, after: str, limit: int) -> tuple[list[Collection], str | None]:
+        """Return collections by name after a name, and the name to go on from if there are more."""
+        rows, following = await self._store.list_collections(after, limit)
+        return [_collection(name, row) for name, row in rows], following
+
+    async def put(
+        self, name: str, settings: wire.CollectionSettings, conditions: Conditions
+    ) -> tuple[Collection, bool]:
+        """Replace a collection's settings, or make it; the flag tells whether it was made."""
+        created = False
+        if not conditions.must_exist and await self._absent(name):
+            created = await self._store.create_collection(name)
+        if conditions.must_be_absent and not created:
+            raise await self._refused(name)
+        text = settings.model_dump_json(exclude_defaults=True)
+        on = Conditions() if created else conditions
+        row = await self._store.put_collection(name, text, on)
+        if row is None:
+            raise await self._refused(name)
+        await self._wrote(name, row)
+        return _collection(name, row), created
+
+    async def patch(
+        self,
+        name: str,
+        change: Callable[[wire.CollectionSettings], wire.CollectionSettings],
+        conditions: Conditions,
+    ) -> Collection:
+        """Replace a collection's settings by what `change` makes of them."""
+        async with self._store.locked_collection(name) as locked:
+            if locked is None or locked.row.settings is None:
+                raise errors.NotFound(f"There is no collection {name!r}.")
+            found = _collection(name, locked.row)
+            if not conditions.hold(found.version, found.updated_at):
+                raise _refusal(found)
+            row = await locked.replace(
+                change(found.settings).model_dump_json(exclude_defaults=True)
+            )
+        await self._wrote(name, row)
+        return _collection(name, row)
+
+    async def delete(self, name: str, conditions: Conditions) -> None:
+        """Delete a collection with all its documents; needs If-Match."""
+        if conditions.if_match is None:
+            raise errors.PreconditionRequired("Deleting a collection needs If-Match.")
+        version = await self._store.delete_collection(name, conditions)
+        if version is None:
+            if await self._absent(name):
+                raise errors.NotFound(f"There is no collection {name!r}.")
+            raise await self._refused(name)
+        self._memo.pop(name, None)
+        await self._cache.wrote(_key(name), Entry(version, None))
+        while await self._store.purge(name):
+            pass
+
+    async def written_in(self, name: str, write: Callable[[], Awaitable[T | None]]) -> T | None:
+        """Write into a collection, which is made if it does not exist; None: the write was refused.
+
+        A write that finds no collection stores nothing, so that it can be repeated.
+        """
+        written = await write()
+        if written is None and await self._absent(name):
+            await self.create(name)
+            written = await write()
+        return written
+
+    async def create(self, name: str) -> None:
+        """Make a collection with default settings unless it is there."""
+        await self._store.create_collection(name)
+        row = await self._store.get_collection(name)
+        if row is not None:
+            await self._wrote(name, row)
+
+    async def reap(self, now: datetime) -> None:
+        """Delete tombstones that are old enough, and what deleted collections have left."""
+        async for name in self._store.names():
+            while await self._store.purge(name):
+                pass
+            while await self._store.reap(name, now - TOMBSTONE_LIFE):
+                pass
+
+    async def _remembered(self, name: str) -> Collection | None:
+        known = self._memo.get(name)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        row = await self._store.get_collection(name)
+        if row is None or row.settings is None:
+            self._memo.pop(name, None)
+            return None
+        found = _collection(name, row)
+        self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
+        return found
+
+    async def _load(self, name: str) -> Entry | None:
+        row = await self._store.get_collection(name)
+        return None if row is None else _entry(row)
+
+    async def _wrote(self, name: str, row: CollectionRow) -> None:
+        self._memo.pop(name, None)
+        await self._cache.wrote(_key(name), _entry(row))
+
+    async def _absent(self, name: str) -> bool:
+        row = await self._store.get_collection(name)
+        return row is None or row.settings is None
+
+    async def _refused(self, name: str) -> errors.Problem:
+        row = await self._store.get_collection(name)
+        if row is None or row.settings is None:
+            return errors.PreconditionFailed(f"There is no collection {name!r}.")
+        return _refusal(_collection(name, row))
+
+
+def _refusal(current: Collection) -> errors.PreconditionFailed:
+    return errors.PreconditionFailed(
+        f"The collection has version {current.version}.",
+        current=msgspec.Raw(current.model.model_dump_json().encode()),
+    )
+
+
+def _key(name: str) -> Key:
+    return Key(name, 0, SETTINGS_KEY)
+
+
+def _collection(name: str, row: CollectionRow) -> Collection:
+    return Collection(
+        name,
+        row.incarnation,
+        row.version,
+        row.created_at,
+        row.updated_at,
+        wire.CollectionSettings.model_validate_json(row.settings or "{}"),
+    )
+
+
+def _entry(row: CollectionRow) -> Entry:
+    """Return what the cache keeps of a collection: its row, or a tombstone."""
+    if row.settings is None:
+        return Entry(row.version, None)
+    return Entry(row.version, msgspec.json.encode(row))
+
+
+def _from_entry(name: str, body: bytes) -> Collection:
+    return _collection(name, msgspec.json.decode(body, type=CollectionRow))

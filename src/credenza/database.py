@@ -1,0 +1,185 @@
+"""The connections to PostgreSQL: the pool, what a statement costs, and what its failures are called.
+
+Must not know any statement but those it sends itself. Statements are sent with `fetch()` alone,
+because routers miscount what `fetchrow()` and cursors send. The driver's errors end here: a failure
+leaves as one of `credenza.errors`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from credenza import errors, sql
+from credenza.settings import Settings
+from credenza.telemetry import Metrics, count_statement
+
+CONNECT_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 2.0
+"""How much longer than the server's own time-out the driver waits for an answer."""
+
+DATABASE_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.OperatorInterventionError,  # class 57: shutting down, starting up
+    asyncpg.InsufficientResourcesError,  # class 53: too many connections, disk full
+    asyncpg.ReadOnlySQLTransactionError,  # 25006: a former primary during a failover
+    asyncpg.TransactionRollbackError,  # class 40
+)
+CLIENT_FAULTS: Final = (
+    asyncpg.DataError,  # class 22: jsonb or jsonpath that the text check let through
+    asyncpg.ProgramLimitExceededError,  # class 54: too deep, too long
+    asyncpg.FeatureNotSupportedError,  # class 0A
+    asyncpg.PostgresSyntaxError,  # 42601: jsonpath
+)
+
+
+class UnsafeDurabilityError(Exception):
+    """The database is configured to lose acknowledged writes."""
+
+
+class Connection:
+    """A connection held by one unit of work; each method sends one named statement."""
+
+    def __init__(
+        self, raw: asyncpg.pool.PoolConnectionProxy, queries: dict[str, str], metrics: Metrics
+    ) -> None:
+        self.raw = raw
+        self._queries = queries
+        self._metrics = metrics
+
+    async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
+        """Send the statement of that name and return its rows."""
+        return await self.send(name, self._queries[name], *arguments)
+
+    async def send(self, name: str, text: str, *arguments: object) -> list[asyncpg.Record]:
+        """Send a statement that was put together from fragments, counted under `name`."""
+        count_statement()
+        self._metrics.statements.labels(name).inc()
+        rows: list[asyncpg.Record] = await self.raw.fetch(text, *arguments)
+        return rows
+
+
+class Database:
+    """One database: lends connections, knows how they are made and how they fail."""
+
+    def __init__(self, settings: Settings, *, url: str, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._queries = sql.load()
+        self._pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=settings.database_pool_size,
+            statement_cache_size=settings.database_statement_cache,
+            command_timeout=settings.query_timeout + GRACE_SECONDS,
+            timeout=CONNECT_SECONDS,
+            password=settings.database_password if settings.database_password_file else None,
+            server_settings=self._server_settings(),
+            init=self._refuse_unsafe,
+            reset=_keep,
+        )
+
+    def _server_settings(self) -> dict[str, str]:
+        """Return start-up parameters; a pooler without prepared statements takes only the name."""
+        named = {"application_name": "credenza"}
+        if self._settings.database_statement_cache == 0:
+            return named
+        return named | {"statement_timeout": str(int(self._settings.query_timeout * 1000))}
+
+    async def open(self) -> None:
+        """Make the pool; connections are made when they are needed."""
+        await self._pool
+
+    async def close(self) -> None:
+        """Close the connections that are idle now and the others when their work is done."""
+        await self._pool.close()
+
+    def query(self, name: str) -> str:
+        """Return the text of the statement of that name."""
+        return self._queries[name]
+
+    def connections(self) -> dict[str, int]:
+        """Return the number of connections by state: idle, busy."""
+        idle: int = self._pool.get_idle_size()
+        return {"idle": idle, "busy": self._pool.get_size() - idle}
+
+    async def _refuse_unsafe(self, raw: asyncpg.Connection) -> None:
+        """Refuse a database that may lose acknowledged writes (PostgreSQL 19.5, 30.3)."""
+        rows = await raw.fetch(self._queries["get_durability"])
+        off = [name for name, value in dict(rows[0]).items() if value == "off"]
+        if off and not self._settings.unsafe_durability:
+            raise UnsafeDurabilityError(
+                f"the database runs with {', '.join(off)} off and would lose acknowledged writes; "
+                "switch it on, or say UNSAFE_DURABILITY=true"
+            )
+
+    @asynccontextmanager
+    async def connection(
+        self, *, blames: type[errors.Problem], writes: bool = False
+    ) -> AsyncIterator[Connection]:
+        """Lend a connection and turn what goes wrong into a problem.
+
+        `blames` is what a client's fault is called. A write whose connection is lost may have been
+        committed: its problem says `outcome: unknown`.
+        """
+        try:
+            raw = await self._pool.acquire(timeout=self._settings.query_timeout)
+        except DATABASE_AWAY as error:
+            raise errors.Unavailable("The database cannot be reached.") from error
+        except UnsafeDurabilityError as error:
+            raise errors.Unavailable(str(error)) from error
+        try:
+            yield Connection(raw, self._queries, self._metrics)
+        except asyncpg.QueryCanceledError as error:
+            raise errors.QueryTooExpensive(
+                f"It took longer than {self._settings.query_timeout:g} s."
+            ) from error
+        except CLIENT_FAULTS as error:
+            raise blames(_explain(error)) from error
+        except DATABASE_AWAY as error:
+            raw.terminate()
+            raise _away(error, writes=writes) from error
+        finally:
+            await self._pool.release(raw)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life by the simple protocol, which every router answers."""
+        async with self.connection(blames=errors.Unavailable) as connection:
+            await connection.raw.execute("select 1")
+
+    async def revision(self) -> str | None:
+        """Return the schema's revision; None where there is no schema."""
+        async with self.connection(blames=errors.Unavailable) as connection:
+            try:
+                rows = await connection.fetch("get_revision")
+            except asyncpg.UndefinedTableError:
+                return None
+        return str(rows[0]["version_num"]) if rows else None
+
+
+async def _keep(_: asyncpg.Connection) -> None:
+    """Leave the session as it is: nothing here changes it, and a reset is four statements."""
+
+
+def _explain(error: asyncpg.PostgresError) -> str:
+    detail = f": {error.detail}" if getattr(error, "detail", None) else ""
+    return f"PostgreSQL refuses it: {error.message}{detail}"
+
+
+def _away(error: BaseException, *, writes: bool) -> errors.Unavailable:
+    """Name a lost connection; an error that the database answered with means a rollback."""
+    answered = isinstance(error, asyncpg.PostgresError) and not isinstance(
+        error,
+        asyncpg.PostgresConnectionError | asyncpg.AdminShutdownError | asyncpg.CrashShutdownError,
+    )
+    if writes and not answered:
+        return errors.Unavailable(
+            "The connection to the database was lost; the write may have been committed.",
+            outcome="unknown",
+        )
+    return errors.Unavailable("The database cannot answer now.")

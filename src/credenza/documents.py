@@ -1,0 +1,220 @@
+"""Read, write and list documents.
+
+With `collections` and `transfer` the only ones that know both store and cache. Must not know HTTP.
+A write tells the cache after its commit and before it answers; it runs to its end even if the
+client goes away in between, because a commit of which the cache was never told would leave an older
+version there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import uuid_utils
+
+from credenza import errors, values, wire
+from credenza.cache import Cache, Entry, Key
+from credenza.collections import Collection, Collections
+from credenza.conditions import Conditions
+from credenza.store import Row, Store
+from credenza.telemetry import Metrics, note_cache
+
+T = TypeVar("T")
+
+
+class Documents:
+    """The documents of all collections, one at a time."""
+
+    def __init__(
+        self, store: Store, cache: Cache, collections: Collections, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._collections = collections
+        self._written = metrics.written
+        self._writes: set[asyncio.Task[Any]] = set()
+
+    async def settle(self) -> None:
+        """Wait for the writes whose clients have gone away."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def read(self, collection: str, id_: str) -> wire.StoredDocument:
+        """Return a document; NotFound where there is none."""
+        found = await self._find(collection, id_)
+        if found is None:
+            raise _not_found(collection, id_)
+        return found
+
+    async def _find(self, collection: str, id_: str) -> wire.StoredDocument | None:
+        if not self._cache.enabled:
+            note_cache("bypass")
+            return await self._stored(collection, id_)
+        known = await self._collections.find(collection)
+        if known is None:
+            return None
+        key = Key(collection, known.incarnation, id_)
+        entry, outcome = self._cache.near(key), "hit-near"
+        if entry is None:
+            entry, outcome = await self._cache.through(
+                key, lambda: self._load(collection, id_), known.settings.cache_ttl
+            )
+        note_cache(outcome)
+        if entry is None or entry.body is None:
+            return None
+        return wire.StoredDocument(id_, entry.version, entry.body)
+
+    async def _load(self, collection: str, id_: str) -> Entry | None:
+        row = await self._store.get_document(collection, id_)
+        return None if row is None else _entry(row)
+
+    async def _stored(self, collection: str, id_: str) -> wire.StoredDocument | None:
+        row = await self._store.get_document(collection, id_)
+        return None if row is None or row.data is None else row.document()
+
+    async def create(self, collection: str, data: str) -> wire.StoredDocument:
+        """Store a value under a new id."""
+        return await self._settled(self._create(collection, data))
+
+    async def _create(self, collection: str, data: str) -> wire.StoredDocument:
+        id_ = str(uuid_utils.uuid7())
+        row = await self._collections.written_in(
+            collection, lambda: self._store.insert_document(collection, id_, data)
+        )
+        if row is None:
+            raise errors.Unavailable("The collection was deleted meanwhile.")
+        self._written.labels("create").inc()
+        return row.document()
+
+    async def put(
+        self, collection: str, id_: str, data: str, conditions: Conditions
+    ) -> tuple[wire.StoredDocument, bool]:
+        """Store or replace a document; the flag tells whether it was created."""
+        known = await self._checked(collection, id_, conditions)
+        return await self._settled(self._put(known, collection, id_, data, conditions))
+
+    async def _put(
+        self,
+        known: Collection | None,
+        collection: str,
+        id_: str,
+        data: str,
+        conditions: Conditions,
+    ) -> tuple[wire.StoredDocument, bool]:
+        async with self._doubtful(known, id_):
+            if conditions.must_exist:
+                row = await self._store.replace_document(collection, id_, data, conditions)
+                written = None if row is None else (row, False)
+            else:
+                written = await self._collections.written_in(
+                    collection,
+                    lambda: self._store.put_document(collection, id_, data, conditions),
+                )
+        if written is None:
+            raise _refused(await self._stored(collection, id_))
+        await self._wrote(collection, written[0], "put")
+        return written[0].document(), written[1]
+
+    async def patch(
+        self,
+        collection: str,
+        id_: str,
+        change: Callable[[values.JSON], str],
+        conditions: Conditions,
+    ) -> wire.StoredDocument:
+        """Replace a document by what `change` makes of it, as JSON text that can be stored."""
+        known = await self._checked(collection, id_, conditions)
+        return await self._settled(self._patch(known, collection, id_, change, conditions))
+
+    async def _patch(
+        self,
+        known: Collection | None,
+        collection: str,
+        id_: str,
+        change: Callable[[values.JSON], str],
+        conditions: Conditions,
+    ) -> wire.StoredDocument:
+        async with (
+            self._doubtful(known, id_),
+            self._store.locked(collection, id_) as locked,
+        ):
+            if locked is None or locked.row.data is None:
+                raise _not_found(collection, id_)
+            if not conditions.hold(locked.row.version, locked.row.updated_at):
+                raise _refused(locked.row.document())
+            row = await locked.replace(change(values.decode(locked.row.data)))
+        await self._wrote(collection, row, "patch")
+        return row.document()
+
+    async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
+        """Delete a document; NotFound where there is none."""
+        known = await self._checked(collection, id_, conditions)
+        await self._settled(self._delete(known, collection, id_, conditions))
+
+    async def _delete(
+        self, known: Collection | None, collection: str, id_: str, conditions: Conditions
+    ) -> None:
+        async with self._doubtful(known, id_):
+            row = await self._store.delete_document(collection, id_, conditions)
+        if row is None:
+            current = await self._stored(collection, id_)
+            raise _not_found(collection, id_) if current is None else _refused(current)
+        await self._wrote(collection, row, "delete")
+
+    async def _checked(
+        self, collection: str, id_: str, conditions: Conditions
+    ) -> Collection | None:
+        """Return the collection as known; PreconditionRequired where it asks for If-Match."""
+        known = await self._collections.find(collection)
+        if (
+            known is not None
+            and known.settings.require_if_match
+            and conditions.if_match is None
+            and not conditions.must_be_absent
+            and await self._stored(collection, id_) is not None
+        ):
+            raise errors.PreconditionRequired(f"Writes in {collection!r} need If-Match.")
+        return known
+
+    async def _wrote(self, collection: str, row: Row, verb: str) -> None:
+        self._written.labels(verb).inc()
+        if not self._cache.enabled:
+            return
+        known = await self._collections.find(collection)
+        ttl = None if known is None else known.settings.cache_ttl
+        await self._cache.wrote(Key(collection, row.incarnation, row.id), _entry(row), ttl)
+
+    @asynccontextmanager
+    async def _doubtful(self, known: Collection | None, id_: str) -> AsyncIterator[None]:
+        """Keep a document from the cache when nobody knows whether its write was committed."""
+        try:
+            yield
+        except errors.Unavailable as problem:
+            if known is not None and problem.members.get("outcome") == "unknown":
+                await self._cache.uncertain(Key(known.name, known.incarnation, id_))
+            raise
+
+    async def _settled(self, write: Coroutine[Any, Any, T]) -> T:
+        """Run a write to its end, whatever becomes of the one who waits for it."""
+        task = asyncio.create_task(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+
+def _entry(row: Row) -> Entry:
+    return Entry(row.version, None if row.data is None else row.document().body)
+
+
+def _not_found(collection: str, id_: str) -> errors.NotFound:
+    return errors.NotFound(f"There is no document {id_!r} in {collection!r}.")
+
+
+def _refused(current: wire.StoredDocument | None) -> errors.PreconditionFailed:
+    if current is None:
+        return errors.PreconditionFailed("There is no such document.")
+    return errors.PreconditionFailed(
+        f"The document has version {current.version}.",
+        current=msgspec.Raw(current.body),
+    )

@@ -1,0 +1,167 @@
+"""The closed list of failures: each has a status, a stable code and a title; `web.problems` renders them.
+
+Knows nothing of HTTP frameworks or of the database. The docstring of each class is its documentation
+(`docs/reference/errors.md` is made from it). A client may rely on `code`; `detail` is for people.
+Status codes follow RFC 9110 §15, RFC 6585 and RFC 9457.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Problem(Exception):
+    """Base of every failure that a client sees.
+
+    `detail` explains this occurrence, `headers` are added to the response (`Retry-After`, `Allow`),
+    `members` are extension members of the problem document (RFC 9457 §3.2).
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str = "", *, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+
+
+class MalformedJson(Problem):
+    """The body is not JSON (RFC 8259), or not UTF-8."""
+
+    status, code, title = 400, "malformed-json", "The body is not valid JSON"
+
+
+class InvalidQuery(Problem):
+    """A query parameter is unknown to the grammar, out of range or given twice."""
+
+    status, code, title = 400, "invalid-query", "The query cannot be understood"
+
+
+class CursorMismatch(Problem):
+    """The cursor was not made by this service, or belongs to another query."""
+
+    status, code, title = 400, "cursor-mismatch", "The cursor does not belong to this query"
+
+
+class InvalidId(Problem):
+    """The document id or the collection name has a form that the service does not accept."""
+
+    status, code, title = 400, "invalid-id", "The name is not acceptable"
+
+
+class InvalidHeader(Problem):
+    """A header that decides about the outcome (If-Match, Prefer …) cannot be parsed."""
+
+    status, code, title = 400, "invalid-header", "A header cannot be understood"
+
+
+class Unauthenticated(Problem):
+    """The request carries no token, or a wrong one, and the service asks for it (RFC 6750 §3)."""
+
+    status, code, title = 401, "unauthenticated", "Authentication is required"
+
+
+class NotFound(Problem):
+    """There is no such document, collection or path."""
+
+    status, code, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(Problem):
+    """The resource exists but does not know this method; `Allow` lists those it knows."""
+
+    status, code, title = 405, "method-not-allowed", "The method is not allowed here"
+
+
+class RequestTimeout(Problem):
+    """The body did not arrive within `BODY_TIMEOUT`; nothing was stored."""
+
+    status, code, title = 408, "request-timeout", "The body did not arrive in time"
+
+
+class PreconditionFailed(Problem):
+    """If-Match, If-None-Match or If-Unmodified-Since did not hold; `current` shows what is stored."""
+
+    status, code, title = 412, "precondition-failed", "A precondition did not hold"
+
+
+class PayloadTooLarge(Problem):
+    """The body, or a line of an import, is longer than `MAX_BODY_BYTES`."""
+
+    status, code, title = 413, "payload-too-large", "The body is too large"
+
+
+class UnsupportedMediaType(Problem):
+    """The body has a media type that this method does not take."""
+
+    status, code, title = 415, "unsupported-media-type", "The media type is not supported"
+
+
+class Unprocessable(Problem):
+    """The body is JSON, but its content is not acceptable; `errors` points at the places."""
+
+    status, code, title = 422, "unprocessable", "The content is not acceptable"
+
+
+class UnrepresentableJson(Problem):
+    """The body is JSON that PostgreSQL's jsonb cannot hold; `errors` points at the place.
+
+    That is U+0000, lone surrogates, numbers of more than 1,000 digits when written out, and
+    nesting deeper than `MAX_DEPTH`.
+    """
+
+    status, code, title = 422, "unrepresentable-json", "The value cannot be stored exactly"
+
+
+class QueryTooExpensive(Problem):
+    """The database gave the statement up after `QUERY_TIMEOUT`; repeating it will not help."""
+
+    status, code, title = 422, "query-too-expensive", "The query takes too long"
+
+
+class ImportFailed(Problem):
+    """A chunk of an import was refused: `taken` lines are stored, `line` is where to resume."""
+
+    status, code, title = 422, "import-failed", "The import stopped at a bad line"
+
+
+class PreconditionRequired(Problem):
+    """The collection asks for If-Match on writes to existing documents (RFC 6585 §3)."""
+
+    status, code, title = 428, "precondition-required", "If-Match is required"
+
+
+class Internal(Problem):
+    """A fault of the service itself; the log has the details under the request id."""
+
+    status, code, title = 500, "internal", "Internal error"
+
+
+class Unavailable(Problem):
+    """The database cannot be reached; `outcome` is `unknown` where a write may have been committed."""
+
+    status, code, title = 503, "unavailable", "The service is not available"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 1, **members: Any) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)}, **members)
+
+
+class Overloaded(Problem):
+    """More than `MAX_IN_FLIGHT` requests are under way; nothing was done for this one."""
+
+    status, code, title = 503, "overloaded", "Too many requests at once"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+ALL: tuple[type[Problem], ...] = tuple(
+    sorted(
+        (*Problem.__subclasses__(),),
+        key=lambda problem: (problem.status, problem.code),
+    )
+)

@@ -1,0 +1,228 @@
+"""The only reader of the environment: one frozen, typed object; unsafe values refuse to start.
+
+Must not know what is built from the settings. Each field's description is its documentation
+(`docs/reference/settings.md` is made from it); units are in the description. Secrets may come as
+a value or as the path of a file (`…_FILE`); the file wins and is read again whenever it is needed.
+"""
+
+import ipaddress
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+import platformdirs
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Auth(StrEnum):
+    """Who may use the API."""
+
+    TOKEN = "token"  # noqa: S105 - the mode's name, not a token
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def _existing_file(path: Path) -> Path:
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise ValueError(msg)
+    return path
+
+
+SecretFile = Annotated[Path, AfterValidator(_existing_file)]
+
+
+def default_home() -> Path:
+    """Return where embedded data lives: `/var/lib/credenza` for root, else the user's data folder."""
+    if os.name == "posix" and os.geteuid() == 0:
+        return Path("/var/lib/credenza")
+    return platformdirs.user_data_path("credenza")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured, read once from the environment."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    # Where it listens
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that share the port; in Kubernetes keep 1."
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Also serve `/metrics`, without a token, on this port."
+    )
+    environment: str = Field("development", description="Name of the deployment, for logs.")
+
+    # Where the data is
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://…` of PostgreSQL 14 or newer; absent: the embedded one.",
+    )
+    database_password_file: SecretFile | None = Field(
+        None, description="File with the database password, read at each connect."
+    )
+    migration_database_url: SecretStr | None = Field(
+        None, description="Direct URL for migrations where `DATABASE_URL` is a pooler."
+    )
+    database_pool_size: int = Field(
+        10, ge=1, le=1000, description="Connections to the database, per process."
+    )
+    database_statement_cache: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="Prepared statements kept per connection; 0 behind PgBouncer before 1.21.",
+    )
+    query_timeout: float = Field(
+        5.0, gt=0, le=3600, description="Seconds after which a statement is given up."
+    )
+    unsafe_durability: bool = Field(
+        False,
+        description="Start although fsync, full_page_writes or synchronous_commit is off.",
+    )
+    credenza_home: Path = Field(
+        default_factory=default_home,
+        description="Folder of the embedded PostgreSQL; default: the user's data folder, "
+        "`/var/lib/credenza` for root.",
+    )
+
+    # Cache
+    redis_url: SecretStr | None = Field(
+        None,
+        description="`redis://…` of Redis 6 or Valkey; absent: near cache only, and only in the "
+        "one process of an embedded home.",
+    )
+    redis_password_file: SecretFile | None = Field(
+        None, description="File with the Redis password, read at each connect."
+    )
+    cache_ttl: float = Field(
+        60.0, gt=0, le=60, description="Seconds that a cached document may live at the most."
+    )
+    near_cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="Bytes of the cache inside each process; 0: none."
+    )
+
+    # Who may use it
+    auth: Auth | None = Field(
+        None,
+        description="`token` asks for a bearer token, `off` for nothing; absent: `token` where one "
+        "is set, nothing on loopback, and no start anywhere else.",
+    )
+    auth_token: SecretStr | None = Field(None, description="The bearer token.")
+    auth_token_file: SecretFile | None = Field(
+        None, description="File with the bearer token; wins over `AUTH_TOKEN`."
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Keys that sign cursors, separated by commas: the newest first signs, all "
+        "verify; absent: one made once and kept in the database.",
+    )
+    secret_key_file: SecretFile | None = Field(
+        None, description="File with the signing keys, a line each; wins over `SECRET_KEY`."
+    )
+
+    # Limits
+    max_body_bytes: int = Field(
+        1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes of a request's body."
+    )
+    max_depth: int = Field(100, ge=1, le=1000, description="Levels that a JSON value may nest.")
+    max_page_bytes: int = Field(
+        8 * 1024 * 1024, ge=1024, description="Bytes of data in a page; `next` comes early."
+    )
+    max_in_flight: int = Field(
+        512, ge=1, description="Requests under way at once, per process; more get 503."
+    )
+    max_connections: int = Field(
+        4096, ge=1, description="Client connections, per process; more wait to be accepted."
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="Seconds between two parts of a request's body."
+    )
+    drain_seconds: float = Field(
+        8.0, ge=0, le=600, description="Seconds of serving on after SIGTERM, for clients to leave."
+    )
+
+    # Logs
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(
+        LogFormat.AUTO, description="json, console, or auto: console on a terminal."
+    )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in {"debug", "info", "warning", "error"}:
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        if self.auth is Auth.TOKEN and not self.token():
+            raise ValueError("AUTH=token needs AUTH_TOKEN or AUTH_TOKEN_FILE")
+        if self.auth is None and not self.token() and not self.is_loopback:
+            raise ValueError(
+                f"HOST={self.host} is open to others: set AUTH_TOKEN or AUTH_TOKEN_FILE, or say AUTH=off"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is the one that ships in a wheel."""
+        return self.database_url is None
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether requests must carry the bearer token."""
+        return self.auth is not Auth.OFF and bool(self.token())
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether log lines are JSON."""
+        if self.log_format is LogFormat.AUTO:
+            return not sys.stderr.isatty()
+        return self.log_format is LogFormat.JSON
+
+    def token(self) -> str:
+        """Return the bearer token as it is now; empty where there is none."""
+        return _secret(self.auth_token_file, self.auth_token)
+
+    def database_password(self) -> str:
+        """Return the database password as it is now; empty: the URL's own."""
+        return _secret(self.database_password_file, None)
+
+    def redis_password(self) -> str:
+        """Return the Redis password as it is now; empty: the URL's own."""
+        return _secret(self.redis_password_file, None)
+
+    def secret_keys(self) -> list[str]:
+        """Return the signing keys, newest first; empty: the one in the database."""
+        text = _secret(self.secret_key_file, self.secret_key)
+        return [key.strip() for key in text.replace("\n", ",").split(",") if key.strip()]
+
+
+def _secret(file: Path | None, value: SecretStr | None) -> str:
+    if file is not None:
+        return file.read_text().strip()
+    return value.get_secret_value() if value is not None else ""

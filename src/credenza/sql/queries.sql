@@ -1,0 +1,243 @@
+-- Every statement names its collection as a plain $1 and touches that collection alone, draws no
+-- sequence, calls no volatile function in UPDATE or DO UPDATE, and takes arrays as text[]: then an
+-- engine that shards by collection can route it (docs/decisions/sharding.md; a test holds it).
+--
+-- A version is decided while the row's lock is held: an insert takes the writer's clock in
+-- microseconds, an overwrite greatest(documents.version + 1, clock). A deleted document stays as a
+-- tombstone (data IS NULL) for a day, so that a re-created one gets a higher version. A row whose
+-- incarnation is not its collection's belongs to a deleted collection: it counts as absent.
+
+-- name: get_document
+SELECT collections.incarnation, documents.version, documents.created_at, documents.updated_at,
+       documents.data::text AS data
+FROM collections
+JOIN documents ON documents.collection = collections.collection
+              AND documents.incarnation = collections.incarnation
+WHERE collections.collection = $1 AND documents.collection = $1 AND documents.id = $2;
+
+-- name: insert_document
+INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+SELECT $1, $2::text, collections.incarnation, $3::bigint, $4::timestamptz, $4::timestamptz,
+       $5::text::jsonb
+FROM collections
+WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+          documents.data::text AS data;
+
+-- name: put_document
+-- $6 versions that must not be there (If-None-Match), $7 true: nothing may be there
+-- (If-None-Match: *), $8 must not have changed at or after (If-Unmodified-Since plus one second).
+INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+SELECT $1, $2::text, collections.incarnation, $3::bigint, $4::timestamptz, $4::timestamptz,
+       $5::text::jsonb
+FROM collections
+WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+ON CONFLICT (collection, id) DO UPDATE
+SET incarnation = excluded.incarnation,
+    version = greatest(documents.version + 1, excluded.version),
+    created_at = CASE
+        WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
+        THEN excluded.created_at ELSE documents.created_at END,
+    updated_at = excluded.updated_at,
+    data = excluded.data
+WHERE documents.data IS NULL
+   OR documents.incarnation <> excluded.incarnation
+   OR (NOT $7::boolean
+       AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
+       AND ($8::timestamptz IS NULL OR documents.updated_at < $8::timestamptz))
+RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+          documents.data::text AS data;
+
+-- name: replace_document
+-- Replaces a document that exists. $6 versions of which one must be there (If-Match; NULL: any).
+UPDATE documents
+SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
+    data = $5::text::jsonb
+WHERE documents.collection = $1 AND documents.id = $2
+  AND documents.data IS NOT NULL
+  AND documents.incarnation =
+      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+  AND ($6::text[] IS NULL OR documents.version = ANY ($6::text[]::bigint[]))
+RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+          documents.data::text AS data;
+
+-- name: lock_document
+-- The row stays locked until the transaction ends: what is decided from it stays true.
+SELECT documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+       documents.data::text AS data
+FROM documents
+WHERE documents.collection = $1 AND documents.id = $2
+  AND documents.data IS NOT NULL
+  AND documents.incarnation =
+      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+FOR UPDATE;
+
+-- name: delete_document
+-- $5 versions of which one must be there (NULL: any), $6 versions that must not be there,
+-- $7 must not have changed at or after.
+UPDATE documents
+SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
+    data = NULL
+WHERE documents.collection = $1 AND documents.id = $2
+  AND documents.data IS NOT NULL
+  AND documents.incarnation =
+      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+  AND ($5::text[] IS NULL OR documents.version = ANY ($5::text[]::bigint[]))
+  AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
+  AND ($7::timestamptz IS NULL OR documents.updated_at < $7::timestamptz)
+RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+          documents.data::text AS data;
+
+-- name: import_documents
+-- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between imports), $5 texts,
+-- $6 times of creation (NULL: the time of writing), $7 true: replace what is there.
+-- Rows that exist and may not be replaced are not returned.
+INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+SELECT $1, lines.id, collections.incarnation, $2::bigint,
+       coalesce(lines.created_at::timestamptz, $3::timestamptz), $3::timestamptz, lines.data::jsonb
+FROM collections, unnest($4::text[], $5::text[], $6::text[]) AS lines (id, data, created_at)
+WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+ON CONFLICT (collection, id) DO UPDATE
+SET incarnation = excluded.incarnation,
+    version = greatest(documents.version + 1, excluded.version),
+    created_at = excluded.created_at,
+    updated_at = excluded.updated_at,
+    data = excluded.data
+WHERE documents.data IS NULL OR documents.incarnation <> excluded.incarnation OR $7::boolean
+RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
+          documents.updated_at, documents.data::text AS data;
+
+-- name: reap_tombstones
+-- Deletes at most $3 tombstones that are older than $2.
+DELETE FROM documents
+WHERE documents.collection = $1
+  AND documents.data IS NULL AND documents.updated_at < $2::timestamptz
+  AND documents.id IN (
+      SELECT documents.id FROM documents
+      WHERE documents.collection = $1
+        AND documents.data IS NULL AND documents.updated_at < $2::timestamptz
+      LIMIT $3::bigint)
+RETURNING documents.id;
+
+-- name: purge_documents
+-- Deletes at most $2 documents of the collection's former incarnations.
+DELETE FROM documents
+WHERE documents.collection = $1
+  AND documents.incarnation <
+      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+  AND documents.id IN (
+      SELECT documents.id FROM documents
+      WHERE documents.collection = $1
+        AND documents.incarnation <
+            (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+      LIMIT $2::bigint)
+RETURNING documents.id;
+
+-- name: get_collection
+SELECT collections.incarnation, collections.version, collections.created_at,
+       collections.updated_at, collections.settings::text AS settings
+FROM collections
+WHERE collections.collection = $1;
+
+-- name: create_collection
+-- Makes the collection with default settings unless it is there; a deleted one comes back under a
+-- new incarnation.
+INSERT INTO collections (collection, incarnation, version, created_at, updated_at, settings, purged)
+SELECT $1, $2::bigint, $2::bigint, $3::timestamptz, $3::timestamptz, '{}'::jsonb, true
+ON CONFLICT (collection) DO UPDATE
+SET incarnation = greatest(collections.version + 1, excluded.version),
+    version = greatest(collections.version + 1, excluded.version),
+    created_at = excluded.created_at, updated_at = excluded.updated_at,
+    settings = excluded.settings
+WHERE collections.settings IS NULL
+RETURNING collections.version;
+
+-- name: put_collection
+-- $5 versions of which one must be there (If-Match; NULL: any), $6 versions that must not be there.
+UPDATE collections
+SET version = greatest(collections.version + 1, $2::bigint), updated_at = $3::timestamptz,
+    settings = $4::text::jsonb
+WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+  AND ($5::text[] IS NULL OR collections.version = ANY ($5::text[]::bigint[]))
+  AND ($6::text[] IS NULL OR collections.version <> ALL ($6::text[]::bigint[]))
+RETURNING collections.incarnation, collections.version, collections.created_at,
+          collections.updated_at, collections.settings::text AS settings;
+
+-- name: lock_collection
+SELECT collections.incarnation, collections.version, collections.created_at,
+       collections.updated_at, collections.settings::text AS settings
+FROM collections
+WHERE collections.collection = $1
+FOR UPDATE;
+
+-- name: delete_collection
+-- Its documents are gone at once, because their incarnation is not the collection's any more; the
+-- rows go in batches (purge_documents). $4 as in put_collection.
+UPDATE collections
+SET incarnation = greatest(collections.version + 1, $2::bigint),
+    version = greatest(collections.version + 1, $2::bigint),
+    updated_at = $3::timestamptz, settings = NULL, purged = false
+WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+  AND ($4::text[] IS NULL OR collections.version = ANY ($4::text[]::bigint[]))
+RETURNING collections.incarnation, collections.version;
+
+-- name: get_purged
+SELECT collections.incarnation, collections.purged FROM collections
+WHERE collections.collection = $1;
+
+-- name: set_purged
+UPDATE collections SET purged = true
+WHERE collections.collection = $1 AND collections.incarnation = $2::bigint
+RETURNING collections.collection;
+
+-- name: add_to_catalog
+-- The catalog lives under one key of its own, so that listing collections touches one shard.
+INSERT INTO catalog (collection, name) VALUES ($1, $2)
+ON CONFLICT (collection, name) DO NOTHING
+RETURNING catalog.name;
+
+-- name: list_catalog
+SELECT catalog.name FROM catalog
+WHERE catalog.collection = $1 AND catalog.name > $2
+ORDER BY catalog.name
+LIMIT $3::bigint;
+
+-- name: add_secret
+INSERT INTO secrets (collection, name, value) VALUES ($1, $2, $3)
+ON CONFLICT (collection, name) DO NOTHING
+RETURNING secrets.name;
+
+-- name: get_secret
+SELECT secrets.value FROM secrets WHERE secrets.collection = $1 AND secrets.name = $2;
+
+-- name: get_revision
+SELECT alembic_version.version_num FROM alembic_version;
+
+-- name: get_durability
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit;
+
+-- name: list_documents
+-- A page in order, cut where its data exceeds the byte limit. `place` numbers the rows, so that the
+-- running total and the result keep the order; `listed` counts the rows before the cut.
+SELECT page.*
+FROM (
+    SELECT numbered.*,
+           sum(octet_length(numbered.data)) OVER (ORDER BY numbered.place) AS bytes,
+           count(*) OVER () AS listed
+    FROM (
+        SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+               ({select})::text AS data{keys},
+               row_number() OVER (ORDER BY {order}) AS place
+        FROM documents
+        WHERE documents.collection = $1
+          AND documents.data IS NOT NULL
+          AND documents.incarnation =
+              (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+          AND {where}
+        ORDER BY {order}
+        LIMIT ${limit}::bigint
+    ) AS numbered
+) AS page
+WHERE page.bytes - octet_length(page.data) < ${max_bytes}::bigint
+ORDER BY page.place;

@@ -1,0 +1,385 @@
+"""What PostgreSQL stores: one method a statement of `sql/`.
+
+Must not know HTTP, the cache, or how connections are made. Times and versions are parameters of
+each write, so that every engine takes the statements.
+"""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from credenza import errors, wire
+from credenza.conditions import NONE, Conditions
+from credenza.database import Connection, Database
+
+BATCH: Final = 1000
+"""Rows that one statement of upkeep deletes or lists."""
+
+CATALOG: Final = "_catalog"
+"""Key under which the names of all collections are kept; no collection can be called so."""
+
+SYSTEM: Final = "_system"
+"""Key under which the service keeps what belongs to no collection."""
+
+
+class Clock:
+    """The writer's clock: microseconds since 1970, later at each call even if the machine's is not."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def now(self) -> int:
+        """Return a number of microseconds that this process has not returned before."""
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return self._last
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as stored; `data` is JSON text, None for a tombstone."""
+
+    incarnation: int
+    id: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    data: str | None
+
+    def document(self) -> wire.StoredDocument:
+        """Return its representation; only for a row that is not a tombstone."""
+        return wire.StoredDocument.build(
+            self.id, self.version, self.created_at, self.updated_at, self.data or "null"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRow:
+    """A collection as stored; `settings` is JSON text, None where it was deleted."""
+
+    incarnation: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    settings: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One document of an import: id, JSON text and, where it is kept, the time of creation."""
+
+    id: str
+    data: str
+    created_at: str | None = None
+
+
+class ExistsError(Exception):
+    """An import met documents that it may not replace; `ids` names them."""
+
+    def __init__(self, ids: set[str]) -> None:
+        super().__init__(f"{len(ids)} documents exist")
+        self.ids = ids
+
+
+class Locked:
+    """A document whose row is locked until the transaction ends."""
+
+    def __init__(
+        self, connection: Connection, collection: str, row: Row, stamp: tuple[int, datetime]
+    ) -> None:
+        self.row = row
+        self._connection = connection
+        self._collection = collection
+        self._stamp = stamp
+
+    async def replace(self, data: str) -> Row:
+        """Store another value for it."""
+        rows = await self._connection.fetch(
+            "replace_document", self._collection, self.row.id, *self._stamp, data, NONE.wanted
+        )
+        return _first(self.row.id, rows)
+
+
+class LockedCollection:
+    """A collection whose row is locked until the transaction ends."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        collection: str,
+        row: CollectionRow,
+        stamp: tuple[int, datetime],
+    ) -> None:
+        self.row = row
+        self._connection = connection
+        self._collection = collection
+        self._stamp = stamp
+
+    async def replace(self, settings: str) -> CollectionRow:
+        """Store other settings for it."""
+        rows = await self._connection.fetch(
+            "put_collection", self._collection, *self._stamp, settings, None, None
+        )
+        return CollectionRow(**rows[0])
+
+
+class Store:
+    """The documents, collections and secrets of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._clock = Clock()
+
+    # Documents
+
+    async def get_document(self, collection: str, id_: str) -> Row | None:
+        """Return the row, a tombstone included; None where there is none."""
+        async with self._database.connection(blames=errors.InvalidId) as connection:
+            return _row(id_, await connection.fetch("get_document", collection, id_))
+
+    async def insert_document(self, collection: str, id_: str, data: str) -> Row | None:
+        """Store a document under a new id; None: there is no such collection."""
+        return await self._write("insert_document", collection, id_, *self._stamp(), data)
+
+    async def put_document(
+        self, collection: str, id_: str, data: str, conditions: Conditions
+    ) -> tuple[Row, bool] | None:
+        """Store or replace a document; None: a condition does not hold, or no such collection.
+
+        The flag tells whether it was created.
+        """
+        version, now = self._stamp()
+        row = await self._write(
+            "put_document",
+            collection,
+            id_,
+            version,
+            now,
+            data,
+            conditions.unwanted,
+            conditions.must_be_absent,
+            conditions.changed_before,
+        )
+        return None if row is None else (row, row.created_at == now)
+
+    async def replace_document(
+        self, collection: str, id_: str, data: str, conditions: Conditions
+    ) -> Row | None:
+        """Replace a document that exists; None: there is none, or If-Match does not hold."""
+        return await self._write(
+            "replace_document", collection, id_, *self._stamp(), data, conditions.wanted
+        )
+
+    async def delete_document(
+        self, collection: str, id_: str, conditions: Conditions
+    ) -> Row | None:
+        """Leave a tombstone; None: there is no document, or a condition does not hold."""
+        return await self._write(
+            "delete_document",
+            collection,
+            id_,
+            *self._stamp(),
+            conditions.wanted,
+            conditions.unwanted,
+            conditions.changed_before,
+        )
+
+    @asynccontextmanager
+    async def locked(self, collection: str, id_: str) -> AsyncIterator["Locked | None"]:
+        """Hold a document's row in a transaction; None: there is no document."""
+        async with (
+            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            connection.raw.transaction(),
+        ):
+            row = _row(id_, await connection.fetch("lock_document", collection, id_))
+            yield None if row is None else Locked(connection, collection, row, self._stamp())
+
+    async def list_documents(
+        self,
+        collection: str,
+        fragments: dict[str, str],
+        arguments: Sequence[object],
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[list[asyncpg.Record], bool]:
+        """Return a page's rows and whether there are more; `fragments` fill the statement's gaps."""
+        text = self._database.query("list_documents").format(
+            **fragments, limit=len(arguments) + 2, max_bytes=len(arguments) + 3
+        )
+        async with self._database.connection(blames=errors.InvalidQuery) as connection:
+            rows = await connection.send(
+                "list_documents",
+                text,
+                collection,
+                *arguments,
+                limit + 1,
+                max_bytes,
+            )
+        kept = rows[:limit]
+        return kept, bool(rows) and rows[0]["listed"] > len(kept)
+
+    async def import_documents(
+        self, collection: str, lines: Sequence[Line], *, replace: bool, exact: bool
+    ) -> list[Row]:
+        """Store a chunk at once, in the order of its ids; rows left alone are not returned.
+
+        With `exact`, nothing is stored unless every line is.
+        """
+        version, now = self._stamp()
+        ordered = sorted(lines, key=lambda line: line.id)
+        async with (
+            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            connection.raw.transaction(),
+        ):
+            found = await connection.fetch(
+                "import_documents",
+                collection,
+                version,
+                now,
+                [line.id for line in ordered],
+                [line.data for line in ordered],
+                [line.created_at for line in ordered],
+                replace,
+            )
+            rows = [Row(**record) for record in found]
+            if exact and len(rows) < len(lines):
+                raise ExistsError({line.id for line in lines} - {row.id for row in rows})
+            return rows
+
+    async def _write(self, name: str, collection: str, id_: str, *arguments: object) -> Row | None:
+        async with self._database.connection(
+            blames=errors.UnrepresentableJson, writes=True
+        ) as connection:
+            return _row(id_, await connection.fetch(name, collection, id_, *arguments))
+
+    def _stamp(self) -> tuple[int, datetime]:
+        version = self._clock.now()
+        return version, wire.moment(version)
+
+    # Collections
+
+    async def get_collection(self, collection: str) -> CollectionRow | None:
+        """Return the collection, also one that was deleted; None where there never was one."""
+        async with self._database.connection(blames=errors.InvalidId) as connection:
+            return _collection(await connection.fetch("get_collection", collection))
+
+    async def create_collection(self, collection: str) -> bool:
+        """Make the collection with default settings unless it is there; tell whether it was made.
+
+        The catalog comes first: a name there without a collection is passed over, a collection
+        without a name would never be listed.
+        """
+        async with self._database.connection(blames=errors.InvalidId, writes=True) as connection:
+            await connection.fetch("add_to_catalog", CATALOG, collection)
+            return bool(await connection.fetch("create_collection", collection, *self._stamp()))
+
+    async def put_collection(
+        self, collection: str, settings: str, conditions: Conditions
+    ) -> CollectionRow | None:
+        """Replace the settings; None: no such collection, or a condition does not hold."""
+        async with self._database.connection(
+            blames=errors.Unprocessable, writes=True
+        ) as connection:
+            rows = await connection.fetch(
+                "put_collection",
+                collection,
+                *self._stamp(),
+                settings,
+                conditions.wanted,
+                conditions.unwanted,
+            )
+            return _collection(rows)
+
+    @asynccontextmanager
+    async def locked_collection(self, collection: str) -> AsyncIterator[LockedCollection | None]:
+        """Hold a collection's row in a transaction; None where there never was one."""
+        async with (
+            self._database.connection(blames=errors.Unprocessable, writes=True) as connection,
+            connection.raw.transaction(),
+        ):
+            row = _collection(await connection.fetch("lock_collection", collection))
+            if row is None:
+                yield None
+            else:
+                yield LockedCollection(connection, collection, row, self._stamp())
+
+    async def delete_collection(self, collection: str, conditions: Conditions) -> int | None:
+        """Make the collection and its documents absent; its version, or None as above."""
+        async with self._database.connection(blames=errors.InvalidId, writes=True) as connection:
+            rows = await connection.fetch(
+                "delete_collection", collection, *self._stamp(), conditions.wanted
+            )
+            return int(rows[0]["version"]) if rows else None
+
+    async def list_collections(
+        self, after: str, limit: int
+    ) -> tuple[list[tuple[str, CollectionRow]], str | None]:
+        """Return collections by name after a name, and the name to go on from, if there are more.
+
+        The catalog's page is one statement, each collection one more: none spans shards.
+        """
+        async with self._database.connection(blames=errors.InvalidQuery) as connection:
+            rows = await connection.fetch("list_catalog", CATALOG, after, limit + 1)
+            names = [str(row["name"]) for row in rows]
+            found = [
+                (name, _collection(await connection.fetch("get_collection", name)))
+                for name in names[:limit]
+            ]
+        listed = [(name, row) for name, row in found if row and row.settings is not None]
+        return listed, names[limit - 1] if len(names) > limit else None
+
+    # What happens by itself
+
+    async def names(self) -> AsyncIterator[str]:
+        """Yield each name of the catalog, deleted collections included."""
+        after = ""
+        while True:
+            async with self._database.connection(blames=errors.Internal) as connection:
+                rows = await connection.fetch("list_catalog", CATALOG, after, BATCH)
+            for row in rows:
+                yield str(row["name"])
+            if len(rows) < BATCH:
+                return
+            after = str(rows[-1]["name"])
+
+    async def purge(self, collection: str) -> bool:
+        """Delete a batch of a deleted collection's rows; True while there may be more."""
+        async with self._database.connection(blames=errors.Internal) as connection:
+            state = await connection.fetch("get_purged", collection)
+            if not state or state[0]["purged"]:
+                return False
+            if await connection.fetch("purge_documents", collection, BATCH):
+                return True
+            await connection.fetch("set_purged", collection, state[0]["incarnation"])
+            return False
+
+    async def reap(self, collection: str, before: datetime) -> bool:
+        """Delete a batch of tombstones older than `before`; True while there may be more."""
+        async with self._database.connection(blames=errors.Internal) as connection:
+            rows = await connection.fetch("reap_tombstones", collection, before, BATCH)
+            return len(rows) == BATCH
+
+    # Secrets
+
+    async def secret(self, name: str, proposal: str) -> str:
+        """Return the secret of that name; the first proposal ever made is the one that stays."""
+        async with self._database.connection(blames=errors.Internal) as connection:
+            await connection.fetch("add_secret", SYSTEM, name, proposal)
+            rows = await connection.fetch("get_secret", SYSTEM, name)
+            return str(rows[0]["value"])
+
+
+def _first(id_: str, rows: Sequence[asyncpg.Record]) -> Row:
+    return Row(id=id_, **rows[0])
+
+
+def _row(id_: str, rows: Sequence[asyncpg.Record]) -> Row | None:
+    return _first(id_, rows) if rows else None
+
+
+def _collection(rows: Sequence[asyncpg.Record]) -> CollectionRow | None:
+    return CollectionRow(**rows[0]) if rows else None

@@ -1,0 +1,143 @@
+"""Log set-up and the whole vocabulary of metrics, in one file.
+
+Must not know who measures. Names are a contract (`docs/reference/metrics.md` is made from it): HTTP
+series keep the names and labels of prometheus-fastapi-instrumentator, ours begin with `credenza_`.
+Labels are route templates and closed vocabularies, never what a client sends.
+"""
+
+import logging
+import sys
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_fastapi_instrumentator import metrics as instrumentator
+
+from credenza import __version__
+
+FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Bucket bounds in seconds, from what a cached read takes to what the query time-out allows."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """What one request has cost so far; `observe` makes it and writes it to the log line."""
+
+    statements: int = 0
+    cache: str = ""
+
+
+_trace: ContextVar[Trace | None] = ContextVar("credenza_trace", default=None)
+
+
+def begin_trace() -> Trace:
+    """Start counting for the request that runs in this context."""
+    trace = Trace()
+    _trace.set(trace)
+    return trace
+
+
+def count_statement() -> None:
+    """Count one SQL statement for the request under way, if there is one."""
+    trace = _trace.get()
+    if trace is not None:
+        trace.statements += 1
+
+
+def note_cache(outcome: str) -> None:
+    """Note how the cache answered the request under way: hit-near, hit-redis, miss, bypass."""
+    trace = _trace.get()
+    if trace is not None:
+        trace.cache = outcome
+
+
+class Metrics:
+    """Every series of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # The library's own function makes and writes the HTTP series; only its middleware, a
+        # second one beside `observe`, is left out.
+        self.http = instrumentator.default(
+            registry=self.registry,
+            latency_highr_buckets=FAST,
+            latency_lowr_buckets=FAST,
+        )
+        self.in_flight = self._gauge(
+            "credenza_requests_in_flight", "Requests under way.", mode="livesum"
+        )
+        self.refused = self._counter(
+            "credenza_requests_refused_total", "Requests answered 503 for overload."
+        )
+        self.cache = self._counter(
+            "credenza_cache_total",
+            "Look-ups and failures of the cache by layer (near, redis) and outcome "
+            "(hit, miss, error).",
+            "layer",
+            "outcome",
+        )
+        self.breaker = self._gauge(
+            "credenza_cache_breaker_open", "1 while Redis is not asked because it failed."
+        )
+        self.near_bytes = self._gauge(
+            "credenza_cache_near_bytes", "Bytes held by the near cache.", mode="livesum"
+        )
+        self.invalidation = Histogram(
+            "credenza_cache_invalidation_seconds",
+            "Seconds from a write's message to its arrival in another process.",
+            buckets=FAST,
+            registry=self.registry,
+        )
+        self.pool = self._gauge(
+            "credenza_database_connections",
+            "Connections of the pool by state (idle, busy).",
+            "state",
+            mode="livesum",
+        )
+        self.statements = self._counter(
+            "credenza_database_statements_total", "SQL statements sent, by name.", "statement"
+        )
+        self.written = self._counter(
+            "credenza_documents_written_total",
+            "Documents written, by verb (create, put, patch, delete, import).",
+            "verb",
+        )
+        # A gauge, because prometheus-client's Info does not work with several processes.
+        self._gauge("credenza_build_info", "1, with the version that runs.", "version").labels(
+            __version__
+        ).set(1)
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(name, help_, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_: str, *labels: str, mode: Any = "livemax") -> Gauge:
+        return Gauge(name, help_, labels, registry=self.registry, multiprocess_mode=mode)
+
+
+def set_up_logs(*, level: str, as_json: bool) -> None:
+    """Send log lines to standard error: JSON for collectors, coloured text for a terminal."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if as_json:
+        shared += [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ]
+    else:
+        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_json(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()

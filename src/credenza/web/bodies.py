@@ -1,0 +1,95 @@
+"""Bodies in: whole ones within limits, and streams of lines in bounded memory.
+
+Must not know what a body means; `values` decides whether it is JSON.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from credenza import errors, values
+from credenza.settings import Settings
+
+JSON_TYPES = ("application/json",)
+MERGE_PATCH_TYPES = ("application/merge-patch+json", "application/json")
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+
+class Bodies:
+    """Reads the bodies of requests under one set of limits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_bytes = settings.max_body_bytes
+        self._max_depth = settings.max_depth
+        self._timeout = settings.body_timeout
+
+    async def value(self, request: Request) -> str:
+        """Return the JSON text of a POST or PUT body; any media type but forms is taken as JSON."""
+        _refuse_other_types(request, JSON_TYPES)
+        return self.check(await self.whole(request))
+
+    async def merge_patch(self, request: Request) -> values.JSON:
+        """Return the decoded body of a PATCH."""
+        _refuse_other_types(
+            request, MERGE_PATCH_TYPES, headers={"Accept-Patch": ", ".join(MERGE_PATCH_TYPES)}
+        )
+        return values.decode(self.check(await self.whole(request)))
+
+    def check(self, body: bytes) -> str:
+        """Return a body as JSON text that PostgreSQL can hold and give back."""
+        return values.check(body, max_depth=self._max_depth, max_bytes=self._max_bytes)
+
+    async def whole(self, request: Request) -> bytes:
+        """Return the whole body; PayloadTooLarge before more than the limit was read."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            raise self._too_large()
+        parts, size = [], 0
+        async for part in self._parts(request):
+            size += len(part)
+            if size > self._max_bytes:
+                raise self._too_large()
+            parts.append(part)
+        return b"".join(parts)
+
+    async def lines(self, request: Request) -> AsyncIterator[list[bytes]]:
+        """Yield the lines of an NDJSON body as they arrive; a line has the limit of a body."""
+        _refuse_other_types(request, NDJSON_TYPES)
+        splitter = values.Lines(max_line=self._max_bytes)
+        async for part in self._parts(request):
+            if lines := splitter.feed(part):
+                yield lines
+        if lines := splitter.end():
+            yield lines
+
+    async def _parts(self, request: Request) -> AsyncIterator[bytes]:
+        stream = request.stream()
+        try:
+            while True:
+                part = await asyncio.wait_for(anext(stream), self._timeout)
+                if part:
+                    yield part
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise errors.RequestTimeout(
+                f"Nothing arrived for {self._timeout:g} s.", headers={"Connection": "close"}
+            ) from None
+        except ClientDisconnect:
+            raise errors.RequestTimeout("The client went away in the middle of the body.") from None
+
+    def _too_large(self) -> errors.PayloadTooLarge:
+        return errors.PayloadTooLarge(
+            f"A body may have {self._max_bytes} bytes.", headers={"Connection": "close"}
+        )
+
+
+def _refuse_other_types(
+    request: Request, types: tuple[str, ...], headers: dict[str, str] | None = None
+) -> None:
+    """Refuse a body of another media type; one without a type is taken for what is expected."""
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type and media_type not in types:
+        raise errors.UnsupportedMediaType(f"Expected {' or '.join(types)}.", headers=headers)

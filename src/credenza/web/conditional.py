@@ -1,0 +1,83 @@
+"""Conditional requests: headers in, `conditions` out, and what a GET answers (RFC 9110 §13).
+
+Must not decide writes: their conditions are decided inside the SQL statement.
+"""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from starlette.datastructures import Headers
+
+from credenza import errors, wire
+from credenza.conditions import ANY, Conditions, Tags
+
+_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+_MAX_VERSION = 2**63 - 1
+
+
+def write_conditions(headers: Headers) -> Conditions:
+    """Return what must hold for a write; InvalidHeader where a list of tags cannot be parsed."""
+    return Conditions(
+        if_match=_tags(headers, "if-match", weak=False),
+        if_none_match=_tags(headers, "if-none-match", weak=True),
+        unmodified_since=_date(headers.get("if-unmodified-since")),
+    )
+
+
+def is_unmodified(headers: Headers, document: wire.StoredDocument) -> bool:
+    """Return whether a GET is answered 304; PreconditionFailed where it is 412 (§13.2.2)."""
+    wanted = _tags(headers, "if-match", weak=False)
+    if wanted is not None and wanted != ANY and document.version not in wanted:
+        raise errors.PreconditionFailed(f"The document has version {document.version}.")
+    if wanted is None:
+        since = _date(headers.get("if-unmodified-since"))
+        if since is not None and document.updated_at.replace(microsecond=0) > since:
+            raise errors.PreconditionFailed(f"It was changed on {document.last_modified}.")
+    known = _tags(headers, "if-none-match", weak=True)
+    if known is not None:
+        return known == ANY or document.version in known
+    since = _date(headers.get("if-modified-since"))
+    return since is not None and document.updated_at.replace(microsecond=0) <= since
+
+
+def _tags(headers: Headers, name: str, *, weak: bool) -> Tags | None:
+    """Return the versions that an entity-tag list names; tags of another form name none.
+
+    If-Match compares strongly, so that a weak tag never matches (§8.8.3.2).
+    """
+    values = headers.getlist(name)
+    if not values:
+        return None
+    text = ",".join(values).strip()
+    if text == "*":
+        return ANY
+    versions, at = [], 0
+    while at < len(text):
+        found = _TAG.match(text, at)
+        if found is None:
+            raise errors.InvalidHeader(f"{name} is not a list of entity-tags.")
+        version = _version(found[2])
+        if version is not None and (weak or not found[1]):
+            versions.append(version)
+        at = found.end()
+    return tuple(versions)
+
+
+def _version(tag: str) -> int | None:
+    """Return a tag of ours as a version; no other spelling names the same one."""
+    if not (tag.isascii() and tag.isdigit()) or (tag != "0" and tag.startswith("0")):
+        return None
+    version = int(tag) if len(tag) < len(str(_MAX_VERSION)) else _MAX_VERSION
+    return version if str(version) == tag else None
+
+
+def _date(text: str | None) -> datetime | None:
+    """Return an HTTP date; one that is not valid is ignored, as the RFC asks for (§13.1.3)."""
+    if text is None:
+        return None
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,167 @@
+"""The one middleware: request id, token, limits, log line and metrics of every request.
+
+Pure ASGI. It stands before everything, so that what is refused here costs neither the body nor a
+statement. Must not know what a request is about.
+"""
+
+import hmac
+import re
+from collections.abc import Callable
+from time import perf_counter
+
+import structlog
+import uuid_utils
+from prometheus_fastapi_instrumentator.metrics import Info
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from credenza import errors
+from credenza.settings import Settings
+from credenza.telemetry import Metrics, Trace, begin_trace
+from credenza.web import problems
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+OPEN_PATHS = ("/health",)
+"""Answered without a token: probes have none. What lies below them is open too."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+log = structlog.get_logger()
+
+
+class Lifecycle:
+    """Where the process stands: starting, serving, draining."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.draining = False
+
+
+class Observe:
+    """Wraps the application; see the module."""
+
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, metrics: Metrics, lifecycle: Lifecycle
+    ) -> None:
+        self._app = app
+        self._token: Callable[[], str] | None = settings.token if settings.wants_token else None
+        self._max_in_flight = settings.max_in_flight
+        self._metrics = metrics
+        self._lifecycle = lifecycle
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, send, lifecycle=self._lifecycle)
+        scope["state"] = {"request_id": exchange.request_id}
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            await self._serve(scope, receive, exchange)
+        except Exception:
+            log.exception("failed", request_id=exchange.request_id)
+            if not exchange.status:
+                await self._refuse(scope, receive, exchange, errors.Internal())
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+            self._record(scope, exchange)
+
+    async def _serve(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+        is_probe = scope["path"].startswith(OPEN_PATHS)
+        if not is_probe and not self._is_admitted(exchange.headers):
+            problem = errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
+            await self._refuse(scope, receive, exchange, problem)
+        elif not is_probe and self._in_flight > self._max_in_flight:
+            self._metrics.refused.inc()
+            problem = errors.Overloaded(f"{self._max_in_flight} requests are under way.")
+            await self._refuse(scope, receive, exchange, problem)
+        else:
+            await self._app(scope, receive, exchange.send)
+
+    def _is_admitted(self, headers: dict[bytes, bytes]) -> bool:
+        """Compare the bearer token in constant time (RFC 6750 §2.1)."""
+        if self._token is None:
+            return True
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        expected = self._token().encode()
+        return hmac.compare_digest(credentials.strip(), expected) and scheme.lower() == b"bearer"
+
+    async def _refuse(
+        self, scope: Scope, receive: Receive, exchange: "Exchange", problem: errors.Problem
+    ) -> None:
+        answer = problems.render(problem, path=scope["path"], request_id=exchange.request_id)
+        await answer(scope, receive, exchange.send)
+
+    def _record(self, scope: Scope, exchange: "Exchange") -> None:
+        """Write the metrics and the canonical log line."""
+        duration = perf_counter() - exchange.started
+        route = getattr(scope.get("route"), "path", None) or "none"
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        if self._metrics.http is not None:
+            self._metrics.http(
+                Info(
+                    request=Request(scope),
+                    response=Response(headers=exchange.length, status_code=exchange.status or 500),
+                    method=method,
+                    modified_handler=route,
+                    modified_status=f"{exchange.status // 100}xx",
+                    modified_duration=duration,
+                    modified_duration_without_streaming=exchange.first_byte - exchange.started,
+                )
+            )
+        log.info(
+            "request",
+            request_id=exchange.request_id,
+            method=method,
+            route=route,
+            status=exchange.status,
+            duration_ms=round(duration * 1000, 3),
+            cache=exchange.trace.cache or None,
+            sql=exchange.trace.statements,
+        )
+
+
+class Exchange:
+    """One request and its answer, as far as the middleware is concerned with them."""
+
+    def __init__(self, scope: Scope, send: Send, *, lifecycle: Lifecycle) -> None:
+        self.started = self.first_byte = perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = self._accepted_id() or str(uuid_utils.uuid7())
+        self.trace: Trace = begin_trace()
+        self.status = 0
+        self.length: dict[str, str] = {}
+        self._send = send
+        self._lifecycle = lifecycle
+        self._is_http1 = scope.get("http_version", "1.1").startswith("1")
+
+    def _accepted_id(self) -> str:
+        """Return the client's request id if it is one that is safe to repeat."""
+        text = self.headers.get(b"x-request-id", b"").decode("latin-1")
+        return text if REQUEST_ID.fullmatch(text) else ""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; a response's start gets the headers that all responses have."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.first_byte = perf_counter()
+            message["headers"] = [*message["headers"], *self._own_headers()]
+            for name, value in message["headers"]:
+                if name.lower() == b"content-length":
+                    self.length = {"content-length": value.decode()}
+        await self._send(message)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        own = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if self._lifecycle.draining and self._is_http1:
+            own.append((b"connection", b"close"))
+        return own
+

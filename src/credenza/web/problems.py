@@ -1,0 +1,88 @@
+"""Errors out: every failure becomes one `application/problem+json` answer (RFC 9457), here.
+
+Must not decide what is a failure; `errors` is the closed list.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from credenza import errors
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger()
+
+
+def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
+    """Return a problem's answer; `type` is a URI reference whose last part is the code."""
+    document: dict[str, Any] = {
+        "type": f"urn:credenza:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail or problem.title,
+        "instance": path,
+        "code": problem.code,
+        "request_id": request_id,
+        **problem.members,
+    }
+    return Response(
+        msgspec.json.encode(document),
+        status_code=problem.status,
+        headers={**problem.headers, "Cache-Control": "no-store"},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _answer(request: Request, problem: errors.Problem) -> Response:
+    return render(
+        problem, path=request.url.path, request_id=request.scope["state"].get("request_id", "")
+    )
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Answer for a failure of the closed list."""
+    if not isinstance(error, errors.Problem):
+        raise error
+    if isinstance(error, errors.Unavailable):
+        log.warning("unavailable", cause=repr(error.__cause__), detail=error.detail)
+    return _answer(request, error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer for what the router refuses: unknown paths and methods."""
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(methods_at(request))
+        return _answer(
+            request,
+            errors.MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed}),
+        )
+    return _answer(request, errors.NotFound(f"There is nothing at {request.url.path}."))
+
+
+async def on_validation_error(request: Request, error: Exception) -> Response:
+    """Answer for parameters that FastAPI itself refuses."""
+    return _answer(request, errors.InvalidQuery(str(error)))
+
+
+def methods_at(request: Request) -> list[str]:
+    """Return the methods of all routes that match the request's path (RFC 9110 §10.2.1)."""
+    methods: set[str] = set()
+    for route in request.app.state.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every failure this way."""
+    app.add_exception_handler(errors.Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_validation_error)

@@ -1,0 +1,202 @@
+"""The only wire formats: Pydantic models for the OpenAPI document, bytes builders for the hot paths.
+
+Must not know routes, SQL or the cache. The stored JSON text of a document is passed through; it is
+never decoded to be encoded again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Annotated, Any, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIMESTAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
+
+
+def timestamp(moment: datetime) -> str:
+    """Return RFC 3339 in UTC with microseconds, always 27 characters long."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the point in time that lies so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """One document as its response's bytes: `{"id","version","created_at","updated_at","data"}`.
+
+    Its parts lie at known places, so that the bare value and the time of the last change are
+    slices and nothing is parsed.
+    """
+
+    id: str
+    version: int
+    body: bytes
+
+    @classmethod
+    def build(
+        cls, id_: str, version: int, created_at: datetime, updated_at: datetime, data: str
+    ) -> Self:
+        """Put the representation together from a row."""
+        text = (
+            f'{{"id":"{id_}","version":{version},"created_at":"{timestamp(created_at)}",'
+            f'"updated_at":"{timestamp(updated_at)}","data":{data}}}'
+        )
+        return cls(id_, version, text.encode())
+
+    @property
+    def etag(self) -> str:
+        """The strong entity-tag (RFC 9110 §8.8.3)."""
+        return f'"{self.version}"'
+
+    @property
+    def data(self) -> bytes:
+        """The bare value."""
+        return self.body[self._data_at : -1]
+
+    @property
+    def updated_at(self) -> datetime:
+        """The time of the last change, with microseconds."""
+        end = self._data_at - len('","data":')
+        text = self.body[end - TIMESTAMP_LENGTH : end].decode()
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+    @property
+    def last_modified(self) -> str:
+        """The time of the last change as an HTTP date (RFC 9110 §5.6.7)."""
+        return format_datetime(self.updated_at, usegmt=True)
+
+    @property
+    def _data_at(self) -> int:
+        head = '{"id":"","version":,"created_at":"","updated_at":"","data":'
+        return len(head) + len(self.id) + len(str(self.version)) + 2 * TIMESTAMP_LENGTH
+
+
+def page(items: Iterable[bytes], next_path: str | None) -> bytes:
+    """Return a list's body: the items' own bytes and the path of the next page."""
+    link = msgspec.json.encode(next_path)
+    return b'{"items":[' + b",".join(items) + b'],"next":' + link + b"}"
+
+
+class Document(BaseModel):
+    """A stored document: metadata beside the client's own JSON."""
+
+    id: str = Field(examples=["01926f3a-7b1c-7d6e-8f00-0a1b2c3d4e5f"])
+    version: int = Field(description="Grows with each write of this document; the ETag.")
+    created_at: datetime
+    updated_at: datetime
+    data: Any = Field(description="Any JSON value.")
+
+
+class DocumentList(BaseModel):
+    """A page of documents."""
+
+    items: list[Document | Any] = Field(description="Documents; bare values with `view=data`.")
+    next: str | None = Field(description="Path of the next page; null on the last.")
+
+
+class CollectionSettings(BaseModel):
+    """What can be set for a collection."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    cache_ttl: Annotated[float, Field(gt=0, le=60)] | None = Field(
+        None, description="Seconds that the server may keep a document; null: `CACHE_TTL`."
+    )
+    http_max_age: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(
+        None,
+        description="Seconds that browsers and CDNs may reuse an answer without asking; null: "
+        "they ask each time.",
+    )
+    require_if_match: bool = Field(
+        False, description="Refuse PUT, PATCH and DELETE of a document without If-Match (428)."
+    )
+
+
+class Collection(BaseModel):
+    """A collection and its settings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    settings: CollectionSettings
+
+
+class CollectionList(BaseModel):
+    """A page of collections, by name."""
+
+    items: list[Collection]
+    next: str | None
+
+
+class ImportReport(BaseModel):
+    """What an import took."""
+
+    taken: int = Field(description="Lines of the request that were taken.")
+    written: int = Field(
+        description="Documents written; less than `taken` where some were skipped."
+    )
+
+
+class FieldError(BaseModel):
+    """A place in the body and what is wrong there."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901).")
+    detail: str
+
+
+class ProblemDetails(BaseModel):
+    """Why a request was refused (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="URI of the failure's documentation.")
+    title: str
+    status: int
+    detail: str | None = None
+    instance: str = Field(description="Path of the request.")
+    code: str = Field(description="Stable name of the failure.")
+    request_id: str
+    errors: list[FieldError] | None = None
+
+
+class Limits(BaseModel):
+    """The limits that a client should know."""
+
+    max_body_bytes: int
+    max_depth: int
+    max_page_bytes: int
+    max_limit: int
+
+
+class ServiceDocument(BaseModel):
+    """What the service is and where its resources are."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+    limits: Limits
+
+
+class Check(BaseModel):
+    """The state of one dependency."""
+
+    status: str = Field(description="ok, degraded, down or off.")
+    detail: str | None = None
+
+
+class Health(BaseModel):
+    """The state of the process and of what it depends on."""
+
+    status: str = Field(description="ok, degraded, or unavailable.")
+    version: str
+    checks: dict[str, Check]
