@@ -8,15 +8,16 @@ document's key, so that one message makes everything of a deleted collection unr
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 import msgspec
 
 from credenza import errors, wire
 from credenza.cache import Cache, Entry, Key
-from credenza.conditions import ANY, Conditions
+from credenza.conditions import Conditions
 from credenza.store import CollectionRow, Store
+from credenza.writes import Writes
 
 T = TypeVar("T")
 
@@ -42,6 +43,16 @@ class Collection:
     settings: wire.CollectionSettings
 
     @property
+    def etag(self) -> str:
+        """The strong entity-tag (RFC 9110 §8.8.3)."""
+        return f'"{self.version}"'
+
+    @property
+    def last_modified(self) -> str:
+        """The time of the last change as an HTTP date."""
+        return wire.http_date(self.updated_at)
+
+    @property
     def model(self) -> wire.Collection:
         """Its representation."""
         return wire.Collection(
@@ -56,9 +67,10 @@ class Collection:
 class Collections:
     """The collections of one database."""
 
-    def __init__(self, store: Store, cache: Cache) -> None:
+    def __init__(self, store: Store, cache: Cache, writes: Writes) -> None:
         self._store = store
         self._cache = cache
+        self._writes = writes
         self._decoded: dict[str, tuple[Entry, Collection]] = {}
         self._memo: dict[str, tuple[float, Collection]] = {}
 
@@ -94,6 +106,11 @@ class Collections:
         self, name: str, settings: wire.CollectionSettings, conditions: Conditions
     ) -> tuple[Collection, bool]:
         """Replace a collection's settings, or make it; the flag tells whether it was made."""
+        return await self._writes.run(self._put(name, settings, conditions))
+
+    async def _put(
+        self, name: str, settings: wire.CollectionSettings, conditions: Conditions
+    ) -> tuple[Collection, bool]:
         created = False
         if not conditions.must_exist and await self._absent(name):
             created = await self._store.create_collection(name)
@@ -114,6 +131,14 @@ class Collections:
         conditions: Conditions,
     ) -> Collection:
         """Replace a collection's settings by what `change` makes of them."""
+        return await self._writes.run(self._patch(name, change, conditions))
+
+    async def _patch(
+        self,
+        name: str,
+        change: Callable[[wire.CollectionSettings], wire.CollectionSettings],
+        conditions: Conditions,
+    ) -> Collection:
         async with self._store.locked_collection(name) as locked:
             if locked is None or locked.row.settings is None:
                 raise errors.NotFound(f"There is no collection {name!r}.")
@@ -130,6 +155,9 @@ class Collections:
         """Delete a collection with all its documents; needs If-Match."""
         if conditions.if_match is None:
             raise errors.PreconditionRequired("Deleting a collection needs If-Match.")
+        await self._writes.run(self._delete(name, conditions))
+
+    async def _delete(self, name: str, conditions: Conditions) -> None:
         version = await self._store.delete_collection(name, conditions)
         if version is None:
             if await self._absent(name):
@@ -143,11 +171,12 @@ class Collections:
     async def written_in(self, name: str, write: Callable[[], Awaitable[T | None]]) -> T | None:
         """Write into a collection, which is made if it does not exist; None: the write was refused.
 
-        A write that finds no collection stores nothing, so that it can be repeated.
+        A write that finds no collection stores nothing and looks like a refused one, so it is tried
+        once more: by then another request may have made the collection.
         """
         written = await write()
-        if written is None and await self._absent(name):
-            await self.create(name)
+        if written is None:
+            await self.ensure(name)
             written = await write()
         return written
 
@@ -157,6 +186,11 @@ class Collections:
         row = await self._store.get_collection(name)
         if row is not None:
             await self._wrote(name, row)
+
+    async def ensure(self, name: str) -> None:
+        """Make the collection unless it is there, whatever the cache says."""
+        if await self._absent(name):
+            await self.create(name)
 
     async def reap(self, now: datetime) -> None:
         """Delete tombstones that are old enough, and what deleted collections have left."""

@@ -1,10 +1,11 @@
-"""The connections to PostgreSQL: the pool, what a statement costs, and what its failures are called.
+"""The connections to PostgreSQL: the pool, what statements cost, what their failures are called.
 
 Must not know any statement but those it sends itself. Statements are sent with `fetch()` alone,
 because routers miscount what `fetchrow()` and cursors send. The driver's errors end here: a failure
 leaves as one of `credenza.errors`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from credenza.settings import Settings
 from credenza.telemetry import Metrics, count_statement
 
 CONNECT_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 2.0
 """How much longer than the server's own time-out the driver waits for an answer."""
 
@@ -96,8 +98,12 @@ class Database:
         await self._pool
 
     async def close(self) -> None:
-        """Close the connections that are idle now and the others when their work is done."""
-        await self._pool.close()
+        """Close the connections; what does not end within some seconds is cut off."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
 
     def query(self, name: str) -> str:
         """Return the text of the statement of that name."""

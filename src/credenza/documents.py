@@ -1,15 +1,11 @@
 """Read, write and list documents.
 
 With `collections` and `transfer` the only ones that know both store and cache. Must not know HTTP.
-A write tells the cache after its commit and before it answers; it runs to its end even if the
-client goes away in between, because a commit of which the cache was never told would leave an older
-version there.
+A write tells the cache after its commit and before it answers.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import msgspec
 import uuid_utils
@@ -20,25 +16,25 @@ from credenza.collections import Collection, Collections
 from credenza.conditions import Conditions
 from credenza.store import Row, Store
 from credenza.telemetry import Metrics, note_cache
-
-T = TypeVar("T")
+from credenza.writes import Writes
 
 
 class Documents:
     """The documents of all collections, one at a time."""
 
     def __init__(
-        self, store: Store, cache: Cache, collections: Collections, metrics: Metrics
+        self,
+        store: Store,
+        cache: Cache,
+        collections: Collections,
+        writes: Writes,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._cache = cache
         self._collections = collections
         self._written = metrics.written
-        self._writes: set[asyncio.Task[Any]] = set()
-
-    async def settle(self) -> None:
-        """Wait for the writes whose clients have gone away."""
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        self._writes = writes
 
     async def read(self, collection: str, id_: str) -> wire.StoredDocument:
         """Return a document; NotFound where there is none."""
@@ -75,7 +71,7 @@ class Documents:
 
     async def create(self, collection: str, data: str) -> wire.StoredDocument:
         """Store a value under a new id."""
-        return await self._settled(self._create(collection, data))
+        return await self._writes.run(self._create(collection, data))
 
     async def _create(self, collection: str, data: str) -> wire.StoredDocument:
         id_ = str(uuid_utils.uuid7())
@@ -92,7 +88,7 @@ class Documents:
     ) -> tuple[wire.StoredDocument, bool]:
         """Store or replace a document; the flag tells whether it was created."""
         known = await self._checked(collection, id_, conditions)
-        return await self._settled(self._put(known, collection, id_, data, conditions))
+        return await self._writes.run(self._put(known, collection, id_, data, conditions))
 
     async def _put(
         self,
@@ -125,7 +121,7 @@ class Documents:
     ) -> wire.StoredDocument:
         """Replace a document by what `change` makes of it, as JSON text that can be stored."""
         known = await self._checked(collection, id_, conditions)
-        return await self._settled(self._patch(known, collection, id_, change, conditions))
+        return await self._writes.run(self._patch(known, collection, id_, change, conditions))
 
     async def _patch(
         self,
@@ -150,7 +146,7 @@ class Documents:
     async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
         """Delete a document; NotFound where there is none."""
         known = await self._checked(collection, id_, conditions)
-        await self._settled(self._delete(known, collection, id_, conditions))
+        await self._writes.run(self._delete(known, collection, id_, conditions))
 
     async def _delete(
         self, known: Collection | None, collection: str, id_: str, conditions: Conditions
@@ -194,13 +190,6 @@ class Documents:
             if known is not None and problem.members.get("outcome") == "unknown":
                 await self._cache.uncertain(Key(known.name, known.incarnation, id_))
             raise
-
-    async def _settled(self, write: Coroutine[Any, Any, T]) -> T:
-        """Run a write to its end, whatever becomes of the one who waits for it."""
-        task = asyncio.create_task(write)
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
 
 
 def _entry(row: Row) -> Entry:

@@ -1,7 +1,8 @@
-"""The closed list of failures: each has a status, a stable code and a title; `web.problems` renders them.
+"""The closed list of failures: status, stable code, title; `web.problems` renders them.
 
-Knows nothing of HTTP frameworks or of the database. The docstring of each class is its documentation
-(`docs/reference/errors.md` is made from it). A client may rely on `code`; `detail` is for people.
+Knows nothing of HTTP frameworks or of the database. The docstring of each class is its
+documentation (`docs/reference/errors.md` is made from it). A client may rely on `code`; `detail` is
+for people.
 Status codes follow RFC 9110 §15, RFC 6585 and RFC 9457.
 """
 
@@ -65,6 +66,16 @@ class Unauthenticated(Problem):
     status, code, title = 401, "unauthenticated", "Authentication is required"
 
 
+class Forbidden(Problem):
+    """A web page of another site asks, or the request came by a name that is not this machine's.
+
+    Without a token a service on loopback believes only requests that no foreign page can have sent
+    (Fetch Metadata; DNS rebinding).
+    """
+
+    status, code, title = 403, "forbidden", "The request is not allowed"
+
+
 class NotFound(Problem):
     """There is no such document, collection or path."""
 
@@ -84,7 +95,7 @@ class RequestTimeout(Problem):
 
 
 class PreconditionFailed(Problem):
-    """If-Match, If-None-Match or If-Unmodified-Since did not hold; `current` shows what is stored."""
+    """If-Match, If-None-Match or If-Unmodified-Since did not hold; `current` is what is stored."""
 
     status, code, title = 412, "precondition-failed", "A precondition did not hold"
 
@@ -142,7 +153,7 @@ class Internal(Problem):
 
 
 class Unavailable(Problem):
-    """The database cannot be reached; `outcome` is `unknown` where a write may have been committed."""
+    """The database cannot be reached; a write with `outcome: unknown` may have been committed."""
 
     status, code, title = 503, "unavailable", "The service is not available"
 

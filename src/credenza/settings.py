@@ -43,7 +43,7 @@ SecretFile = Annotated[Path, AfterValidator(_existing_file)]
 
 
 def default_home() -> Path:
-    """Return where embedded data lives: `/var/lib/credenza` for root, else the user's data folder."""
+    """Return where embedded data lives: root's in `/var/lib`, a user's in the data folder."""
     if os.name == "posix" and os.geteuid() == 0:
         return Path("/var/lib/credenza")
     return platformdirs.user_data_path("credenza")
@@ -173,7 +173,8 @@ class Settings(BaseSettings):
             raise ValueError("AUTH=token needs AUTH_TOKEN or AUTH_TOKEN_FILE")
         if self.auth is None and not self.token() and not self.is_loopback:
             raise ValueError(
-                f"HOST={self.host} is open to others: set AUTH_TOKEN or AUTH_TOKEN_FILE, or say AUTH=off"
+                f"HOST={self.host} is open to others: set AUTH_TOKEN or AUTH_TOKEN_FILE, "
+                "or say AUTH=off"
             )
         return self
 
@@ -203,6 +204,16 @@ class Settings(BaseSettings):
         if self.log_format is LogFormat.AUTO:
             return not sys.stderr.isatty()
         return self.log_format is LogFormat.JSON
+
+    def external_url(self) -> str:
+        """Return the URL of a database that is not embedded; empty where it is."""
+        return "" if self.database_url is None else self.database_url.get_secret_value()
+
+    def migration_url(self) -> str:
+        """Return the URL for migrations, which need a direct one; empty where it is embedded."""
+        if self.migration_database_url is not None:
+            return self.migration_database_url.get_secret_value()
+        return self.external_url()
 
     def token(self) -> str:
         """Return the bearer token as it is now; empty where there is none."""

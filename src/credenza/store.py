@@ -28,7 +28,7 @@ SYSTEM: Final = "_system"
 
 
 class Clock:
-    """The writer's clock: microseconds since 1970, later at each call even if the machine's is not."""
+    """The writer's clock, in microseconds since 1970; it never goes back or stands still."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -206,7 +206,7 @@ class Store:
         limit: int,
         max_bytes: int,
     ) -> tuple[list[asyncpg.Record], bool]:
-        """Return a page's rows and whether there are more; `fragments` fill the statement's gaps."""
+        """Return a page's rows and whether more follow; `fragments` fill the statement's gaps."""
         text = self._database.query("list_documents").format(
             **fragments, limit=len(arguments) + 2, max_bytes=len(arguments) + 3
         )
@@ -225,7 +225,7 @@ class Store:
     async def import_documents(
         self, collection: str, lines: Sequence[Line], *, replace: bool, exact: bool
     ) -> list[Row]:
-        """Store a chunk at once, in the order of its ids; rows left alone are not returned.
+        """Store a chunk at once, in the order of ids; rows left alone are not returned.
 
         With `exact`, nothing is stored unless every line is.
         """

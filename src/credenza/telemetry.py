@@ -14,7 +14,11 @@ from typing import Any
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_fastapi_instrumentator import metrics as instrumentator
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 from credenza import __version__
 
@@ -55,10 +59,15 @@ def note_cache(outcome: str) -> None:
 
 
 class Metrics:
-    """Every series of one process, in a registry of its own."""
+    """Every series of one process, in a registry of its own.
 
-    def __init__(self) -> None:
+    With `aggregated`, what is exposed is the sum over all processes that share the folder named by
+    `PROMETHEUS_MULTIPROC_DIR` (prometheus-client's multiprocess mode).
+    """
+
+    def __init__(self, *, aggregated: bool = False) -> None:
         self.registry = CollectorRegistry()
+        self._aggregated = aggregated
         # The library's own function makes and writes the HTTP series; only its middleware, a
         # second one beside `observe`, is left out.
         self.http = instrumentator.default(
@@ -110,6 +119,19 @@ class Metrics:
             __version__
         ).set(1)
 
+    @property
+    def exposed(self) -> CollectorRegistry:
+        """The registry whose series are shown to Prometheus."""
+        if not self._aggregated:
+            return self.registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+        return registry
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Return all series in Prometheus's text format, and its media type."""
+        return generate_latest(self.exposed), CONTENT_TYPE_LATEST
+
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)
 
@@ -126,11 +148,16 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
     ]
     if as_json:
         shared += [
-            structlog.processors.dict_tracebacks,
+            # Without the local variables, for they hold documents, keys and passwords.
+            ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
     else:
-        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        shared.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        )
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -1,4 +1,4 @@
-"""The only wire formats: Pydantic models for the OpenAPI document, bytes builders for the hot paths.
+"""The only wire formats: Pydantic models for the OpenAPI document, bytes for the hot paths.
 
 Must not know routes, SQL or the cache. The stored JSON text of a document is passed through; it is
 never decoded to be encoded again.
@@ -25,6 +25,11 @@ def timestamp(moment: datetime) -> str:
 def moment(microseconds: int) -> datetime:
     """Return the point in time that lies so many microseconds after 1970."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+def http_date(moment: datetime) -> str:
+    """Return the time as an HTTP date, in whole seconds (RFC 9110 §5.6.7)."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ class StoredDocument:
 
     @property
     def last_modified(self) -> str:
-        """The time of the last change as an HTTP date (RFC 9110 §5.6.7)."""
-        return format_datetime(self.updated_at, usegmt=True)
+        """The time of the last change as an HTTP date."""
+        return http_date(self.updated_at)
 
     @property
     def _data_at(self) -> int:

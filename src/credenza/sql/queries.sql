@@ -218,25 +218,31 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
        current_setting('synchronous_commit') AS synchronous_commit;
 
 -- name: list_documents
--- A page in order, cut where its data exceeds the byte limit. `place` numbers the rows, so that the
--- running total and the result keep the order; `listed` counts the rows before the cut.
+-- A page in order, cut where its data exceeds the byte limit. The limit stands right on the sort,
+-- so that this keeps no more rows than the page has. `place` numbers the rows, so that the running
+-- total and the result keep the order; `listed` counts the rows before the cut.
 SELECT page.*
 FROM (
     SELECT numbered.*,
            sum(octet_length(numbered.data)) OVER (ORDER BY numbered.place) AS bytes,
            count(*) OVER () AS listed
     FROM (
-        SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
-               ({select})::text AS data{keys},
+        SELECT found.id, found.version, found.created_at, found.updated_at,
+               found.selected::text AS data, {position} AS position,
                row_number() OVER (ORDER BY {order}) AS place
-        FROM documents
-        WHERE documents.collection = $1
-          AND documents.data IS NOT NULL
-          AND documents.incarnation =
-              (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
-          AND {where}
-        ORDER BY {order}
-        LIMIT ${limit}::bigint
+        FROM (
+            SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+                   {select} AS selected, {keys}
+            FROM documents
+            WHERE documents.collection = $1
+              AND documents.data IS NOT NULL
+              AND documents.incarnation =
+                  (SELECT collections.incarnation FROM collections
+                   WHERE collections.collection = $1)
+              AND {where}
+            ORDER BY {order}
+            LIMIT ${limit}::bigint
+        ) AS found
     ) AS numbered
 ) AS page
 WHERE page.bytes - octet_length(page.data) < ${max_bytes}::bigint

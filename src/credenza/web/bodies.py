@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from credenza import errors, values
 from credenza.settings import Settings
+from credenza.splitting import Lines
 
 JSON_TYPES = ("application/json",)
 MERGE_PATCH_TYPES = ("application/merge-patch+json", "application/json")
@@ -57,7 +58,7 @@ class Bodies:
     async def lines(self, request: Request) -> AsyncIterator[list[bytes]]:
         """Yield the lines of an NDJSON body as they arrive; a line has the limit of a body."""
         _refuse_other_types(request, NDJSON_TYPES)
-        splitter = values.Lines(max_line=self._max_bytes)
+        splitter = Lines(max_line=self._max_bytes)
         async for part in self._parts(request):
             if lines := splitter.feed(part):
                 yield lines

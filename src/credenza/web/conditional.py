@@ -6,14 +6,31 @@ Must not decide writes: their conditions are decided inside the SQL statement.
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 from starlette.datastructures import Headers
 
-from credenza import errors, wire
+from credenza import errors
 from credenza.conditions import ANY, Conditions, Tags
 
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 _MAX_VERSION = 2**63 - 1
+
+
+class Versioned(Protocol):
+    """What can be asked for conditionally: a document or a collection."""
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+
+    @property
+    def updated_at(self) -> datetime:
+        """The time of the last change."""
+
+    @property
+    def last_modified(self) -> str:
+        """The same as an HTTP date."""
 
 
 def write_conditions(headers: Headers) -> Conditions:
@@ -25,20 +42,20 @@ def write_conditions(headers: Headers) -> Conditions:
     )
 
 
-def is_unmodified(headers: Headers, document: wire.StoredDocument) -> bool:
+def is_unmodified(headers: Headers, found: Versioned) -> bool:
     """Return whether a GET is answered 304; PreconditionFailed where it is 412 (§13.2.2)."""
     wanted = _tags(headers, "if-match", weak=False)
-    if wanted is not None and wanted != ANY and document.version not in wanted:
-        raise errors.PreconditionFailed(f"The document has version {document.version}.")
+    if wanted is not None and wanted != ANY and found.version not in wanted:
+        raise errors.PreconditionFailed(f"It has version {found.version}.")
     if wanted is None:
         since = _date(headers.get("if-unmodified-since"))
-        if since is not None and document.updated_at.replace(microsecond=0) > since:
-            raise errors.PreconditionFailed(f"It was changed on {document.last_modified}.")
+        if since is not None and found.updated_at.replace(microsecond=0) > since:
+            raise errors.PreconditionFailed(f"It was changed on {found.last_modified}.")
     known = _tags(headers, "if-none-match", weak=True)
     if known is not None:
-        return known == ANY or document.version in known
+        return known == ANY or found.version in known
     since = _date(headers.get("if-modified-since"))
-    return since is not None and document.updated_at.replace(microsecond=0) <= since
+    return since is not None and found.updated_at.replace(microsecond=0) <= since
 
 
 def _tags(headers: Headers, name: str, *, weak: bool) -> Tags | None:

@@ -8,6 +8,7 @@ import hmac
 import re
 from collections.abc import Callable
 from time import perf_counter
+from typing import Final
 
 import structlog
 import uuid_utils
@@ -17,25 +18,30 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credenza import errors
+from credenza.lifecycle import Lifecycle
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
-OPEN_PATHS = ("/health",)
-"""Answered without a token: probes have none. What lies below them is open too."""
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
+PROBES: Final = "/health"
+"""Answered without a token, for probes have none, and whatever the load; what is below too."""
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+PORT: Final = re.compile(r":\d+$")
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+CACHE_STATUS: Final = {
+    "hit-near": b"credenza; hit",
+    "hit-redis": b"credenza; hit; detail=redis",
+    "miss": b"credenza; fwd=uri-miss",
+    "bypass": b"credenza; fwd=bypass",
+}
+"""How the cache's outcome is told to the client (RFC 9211 §2)."""
 
 log = structlog.get_logger()
-
-
-class Lifecycle:
-    """Where the process stands: starting, serving, draining."""
-
-    def __init__(self) -> None:
-        self.started = False
-        self.draining = False
 
 
 class Observe:
@@ -46,10 +52,11 @@ class Observe:
     ) -> None:
         self._app = app
         self._token: Callable[[], str] | None = settings.token if settings.wants_token else None
+        self._own_names = LOCAL_NAMES | {settings.host}
+        self._is_private = settings.is_loopback and self._token is None
         self._max_in_flight = settings.max_in_flight
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -58,28 +65,35 @@ class Observe:
             return
         exchange = Exchange(scope, send, lifecycle=self._lifecycle)
         scope["state"] = {"request_id": exchange.request_id}
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
+        self._lifecycle.enter()
         try:
             await self._serve(scope, receive, exchange)
         except Exception:
             log.exception("failed", request_id=exchange.request_id)
-            if not exchange.status:
-                await self._refuse(scope, receive, exchange, errors.Internal())
+            if exchange.status:
+                # The answer has begun: only a broken connection tells the client that it is
+                # not whole.
+                raise
+            await self._refuse(scope, receive, exchange, errors.Internal())
         finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
+            self._lifecycle.leave()
             self._record(scope, exchange)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
-        is_probe = scope["path"].startswith(OPEN_PATHS)
+        is_probe = scope["path"].startswith(PROBES)
         if not is_probe and not self._is_admitted(exchange.headers):
-            problem = errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
-            await self._refuse(scope, receive, exchange, problem)
-        elif not is_probe and self._in_flight > self._max_in_flight:
+            await self._refuse(
+                *(scope, receive, exchange),
+                errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"}),
+            )
+        elif not is_probe and self._is_private and self._is_foreign(scope["method"], exchange.headers):
+            await self._refuse(*(scope, receive, exchange), errors.Forbidden())
+        elif not is_probe and self._lifecycle.in_flight > self._max_in_flight:
             self._metrics.refused.inc()
-            problem = errors.Overloaded(f"{self._max_in_flight} requests are under way.")
-            await self._refuse(scope, receive, exchange, problem)
+            await self._refuse(
+                *(scope, receive, exchange),
+                errors.Overloaded(f"{self._max_in_flight} requests are under way."),
+            )
         else:
             await self._app(scope, receive, exchange.send)
 
@@ -90,6 +104,17 @@ class Observe:
         scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
         expected = self._token().encode()
         return hmac.compare_digest(credentials.strip(), expected) and scheme.lower() == b"bearer"
+
+    def _is_foreign(self, method: str, headers: dict[bytes, bytes]) -> bool:
+        """Return whether a web page of another site may want to read or write here.
+
+        Such a page reaches a service on loopback through the browser of its reader: directly, where
+        it can write but not read, or by a name of its own that it lets point here.
+        """
+        if method not in SAFE_METHODS and headers.get(b"sec-fetch-site") == b"cross-site":
+            return True
+        host = headers.get(b"host", b"localhost").decode("latin-1")
+        return PORT.sub("", host).lower() not in self._own_names
 
     async def _refuse(
         self, scope: Scope, receive: Receive, exchange: "Exchange", problem: errors.Problem
@@ -109,7 +134,7 @@ class Observe:
                     response=Response(headers=exchange.length, status_code=exchange.status or 500),
                     method=method,
                     modified_handler=route,
-                    modified_status=f"{exchange.status // 100}xx",
+                    modified_status=f"{(exchange.status or 500) // 100}xx",
                     modified_duration=duration,
                     modified_duration_without_streaming=exchange.first_byte - exchange.started,
                 )
@@ -138,6 +163,7 @@ class Exchange:
         self.length: dict[str, str] = {}
         self._send = send
         self._lifecycle = lifecycle
+        self._is_head = scope["method"] == "HEAD"
         self._is_http1 = scope.get("http_version", "1.1").startswith("1")
 
     def _accepted_id(self) -> str:
@@ -154,6 +180,8 @@ class Exchange:
             for name, value in message["headers"]:
                 if name.lower() == b"content-length":
                     self.length = {"content-length": value.decode()}
+        elif self._is_head:
+            message["body"] = b""
         await self._send(message)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
@@ -161,7 +189,8 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
         ]
+        if self.trace.cache:
+            own.append((b"cache-status", CACHE_STATUS[self.trace.cache]))
         if self._lifecycle.draining and self._is_http1:
             own.append((b"connection", b"close"))
         return own
-

@@ -1,0 +1,5 @@
+"""`python -m credenza` is `credenza`."""
+
+from credenza.cli import main
+
+main()

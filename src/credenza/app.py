@@ -1,0 +1,150 @@
+"""The composition root: the only module that builds things, and the application's life."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+
+from credenza import __version__, errors, wire
+from credenza.cache import Cache
+from credenza.collections import Collections
+from credenza.database import Database
+from credenza.documents import Documents
+from credenza.lifecycle import Lifecycle
+from credenza.lists import Lists
+from credenza.settings import Settings
+from credenza.store import Store
+from credenza.telemetry import Metrics
+from credenza.transfer import Imports
+from credenza.upkeep import Upkeep
+from credenza.web import openapi, problems
+from credenza.web.bodies import Bodies
+from credenza.web.collections import CollectionEndpoints
+from credenza.web.documents import DocumentEndpoints
+from credenza.web.lists import ListEndpoints
+from credenza.web.observe import Observe
+from credenza.web.operations import OperationsEndpoints
+from credenza.writes import Writes
+
+
+class Service:
+    """Everything that one process is made of, put together; nothing is connected yet."""
+
+    def __init__(self, settings: Settings, *, url: str) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self.metrics = Metrics(aggregated=settings.workers > 1)
+        self.database = Database(settings, url=url, metrics=self.metrics)
+        self.store = Store(self.database)
+        self.cache = Cache(settings, self.metrics)
+        self.writes = Writes()
+        self.collections = Collections(self.store, self.cache, self.writes)
+        self.documents = Documents(
+            self.store, self.cache, self.collections, self.writes, self.metrics
+        )
+        self.lists = Lists(self.store, settings)
+        self.imports = Imports(
+            self.store, self.cache, self.collections, self.writes, self.metrics, settings
+        )
+        self.upkeep = Upkeep(self.database, self.collections, self.metrics, self.lifecycle)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be connected; at the end finish the writes, let go of Redis, then of the pool."""
+        await self.database.open()
+        await self.cache.start()
+        self.upkeep.start()
+        try:
+            yield
+        finally:
+            await self.upkeep.stop()
+            await self.writes.settle()
+            await self.cache.close()
+            await self.database.close()
+
+    async def check_database(self) -> wire.Check:
+        """Return the state of the database and its schema."""
+        try:
+            wrong = await self.upkeep.schema()
+        except errors.Problem as problem:
+            return wire.Check(status="down", detail=problem.detail)
+        return wire.Check(status="down" if wrong else "ok", detail=wrong)
+
+    async def check_cache(self) -> wire.Check:
+        """Return the state of the cache; without it everything works, only slower."""
+        status, detail = await self.cache.check()
+        return wire.Check(status=status, detail=detail)
+
+
+def create_app(settings: Settings, *, url: str) -> FastAPI:
+    """Return the application for a database; `app.state.service` holds its parts."""
+    service = Service(settings, url=url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="Credenza",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(
+                Observe,
+                settings=settings,
+                metrics=service.metrics,
+                lifecycle=service.lifecycle,
+            )
+        ],
+    )
+    routers = [*_document_routers(service), _collections_router(service)]
+    root = APIRouter(generate_unique_id_function=_operation_id)
+    _operations(service).mount(app, root)
+    for router in (root, *routers):
+        app.include_router(router)
+    app.state.service = service
+    app.state.routes = [route for router in (root, *routers) for route in router.routes]
+    problems.install(app)
+    return app
+
+
+def _document_routers(service: Service) -> list[APIRouter]:
+    bodies = Bodies(service.settings)
+    is_open = not service.settings.wants_token
+    single = DocumentEndpoints(service.documents, service.collections, bodies, is_open=is_open)
+    many = ListEndpoints(service.lists, service.imports, bodies)
+    routers = []
+    for prefix, named in (("/data", ()), ("/v1/data/{collection}", (openapi.COLLECTION,))):
+        router = APIRouter(prefix=prefix, generate_unique_id_function=_operation_id)
+        many.mount(router, named)
+        single.mount(router, named)
+        routers.append(router)
+    return routers
+
+
+def _collections_router(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1/collections", generate_unique_id_function=_operation_id)
+    CollectionEndpoints(service.collections, Bodies(service.settings)).mount(router)
+    return router
+
+
+def _operations(service: Service) -> OperationsEndpoints:
+    return OperationsEndpoints(
+        service.settings,
+        service.metrics,
+        service.lifecycle,
+        {"database": service.check_database, "cache": service.check_cache},
+    )
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Return a name that is unique and stable: the path's fixed parts and the endpoint's name."""
+    parts = [part for part in route.path.split("/") if part and not part.startswith("{")]
+    return "_".join([*parts, route.name.strip("_")]).replace("__", "_")

@@ -1,0 +1,92 @@
+"""`credenza serve`: the database if it is ours, then one process that serves, or several."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import structlog
+import uvloop
+
+from credenza import __version__, embedded
+from credenza.embedded import EmbeddedError
+from credenza.serving import free_port, work
+from credenza.settings import Settings
+from credenza.supervisor import supervise
+from credenza.telemetry import set_up_logs
+from credenza.upkeep import bring_up_to_date
+
+log = structlog.get_logger()
+
+
+def serve() -> None:
+    """Serve until SIGTERM or Ctrl-C; without DATABASE_URL on an embedded PostgreSQL."""
+    settings = _prepared()
+    try:
+        port = free_port(settings.host, settings.port)
+    except OSError as error:
+        sys.exit(f"credenza: cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+        uvloop.run(_serve(settings, port))
+
+
+def one_of_many() -> None:
+    """Serve as one of several processes; the supervisor's, not for people."""
+    settings = _prepared()
+    url = settings.external_url()
+    uvloop.run(work(settings, url=url, port=settings.port, ready=lambda: None))
+
+
+def _prepared() -> Settings:
+    settings = Settings()
+    set_up_logs(level=settings.log_level, as_json=settings.logs_json)
+    return settings
+
+
+async def _serve(settings: Settings, port: int) -> None:
+    _cancel_on_sigterm()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{port}"
+
+    def ready() -> None:
+        _greet(settings, address)
+
+    async with _database(settings, address) as url:
+        if settings.workers > 1:
+            await supervise(settings, url=url, port=port, ready=ready)
+        else:
+            await work(settings, url=url, port=port, ready=ready)
+
+
+def _cancel_on_sigterm() -> None:
+    """Give up the start cleanly; once it serves, signals mean to drain."""
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings, address: str) -> AsyncIterator[str]:
+    """Give the database's URL; the embedded one is started, migrated, and stopped at the end."""
+    if not settings.is_embedded:
+        yield settings.external_url()
+        return
+    try:
+        async with embedded.running(settings.credenza_home, log.info, announce=address) as url:
+            if not await bring_up_to_date(settings, url):
+                sys.exit("credenza: the database could not be migrated; the log says why")
+            yield url
+    except EmbeddedError as error:
+        sys.exit(f"credenza: {error}")
+
+
+def _greet(settings: Settings, address: str) -> None:
+    where = settings.credenza_home if settings.is_embedded else "the database of DATABASE_URL"
+    print(
+        f"\nCredenza {__version__}\n"
+        f"  serving  {address}\n"
+        f"  docs     {address}/docs\n"
+        f"  data in  {where}\n"
+        f"  stop it  with Ctrl-C\n",
+        flush=True,
+    )

@@ -1,0 +1,93 @@
+"""Files of JSON as lines: NDJSON or one array, plain or compressed, from disk or standard input."""
+
+import gzip
+import io
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from credenza.splitting import ArrayItems, Lines
+
+PART_BYTES: Final = 256 * 1024
+STANDARD: Final = Path("-")
+
+_BREAKS = re.compile(rb'("(?:[^"\\]|\\.)*+")|[\r\n]+', re.DOTALL)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open a file for reading: its content, and the raw file whose position tells the progress."""
+    if path == STANDARD:
+        yield sys.stdin.buffer, sys.stdin.buffer
+        return
+    with path.open("rb") as raw:
+        if path.suffix != ".gz":
+            yield raw, raw
+            return
+        with io.BufferedReader(gzip.GzipFile(fileobj=raw)) as content:
+            yield content, raw
+
+
+def size(path: Path) -> int | None:
+    """Return the bytes of a file; None where nobody knows them."""
+    return None if path == STANDARD else path.stat().st_size
+
+
+async def lines(
+    path: Path, *, max_line: int, progress: Callable[[int], None]
+) -> AsyncIterator[list[bytes]]:
+    """Yield the lines of a file, or the items of its array, each on one line.
+
+    `progress` is told the position in the file. Raises MalformedJson or PayloadTooLarge.
+    """
+    with opened(path) as (content, raw):
+        part = _first(content)
+        is_array = part.lstrip()[:1] == b"["
+        splitter = ArrayItems(max_item=max_line) if is_array else Lines(max_line=max_line)
+        while part:
+            yield [_on_one_line(item) for item in splitter.feed(part)]
+            if path != STANDARD:
+                progress(raw.tell())
+            part = content.read(PART_BYTES)
+        yield [_on_one_line(item) for item in splitter.end()]
+
+
+def _first(content: IO[bytes]) -> bytes:
+    """Return the beginning, up to something that is not white space."""
+    part = content.read(PART_BYTES)
+    while part and not part.strip():
+        more = content.read(PART_BYTES)
+        if not more:
+            break
+        part += more
+    return part
+
+
+def _on_one_line(item: bytes) -> bytes:
+    """Return JSON without line breaks between its tokens; within a string they are not JSON."""
+    return _BREAKS.sub(lambda found: found[1] or b" ", item) if b"\n" in item else item
+
+
+@contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that gets its name only when it is whole."""
+    if path == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as raw:
+            if path.suffix == ".gz":
+                packed = gzip.GzipFile("", "wb", fileobj=raw)
+                with io.BufferedWriter(packed) as content:
+                    yield content
+            else:
+                yield raw
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

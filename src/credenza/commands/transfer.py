@@ -1,0 +1,145 @@
+"""`credenza import` and `credenza export`: files in and out, through the service that runs.
+
+Where a service is reached decides: `--url`, else the one that holds the embedded home; without one
+the home's database is used directly. A database of DATABASE_URL is only reached through a service,
+because its cache must hear of each write.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from credenza import errors
+from credenza.commands import sources
+from credenza.commands.target import Unreachable, reached
+from credenza.embedded import EmbeddedError
+from credenza.settings import Settings
+from credenza.transfer import OnConflict, Plan
+from credenza.values import valid_collection
+
+ENVELOPE_BYTES: Final = 1024
+"""How much longer a whole document's line may be than its data."""
+
+SHOWN_ERRORS: Final = 10
+
+Collection = Annotated[str, Parameter(name=["--collection", "-c"], help="Collection.")]
+Whole = Annotated[
+    bool, Parameter(negative=(), help="Lines are whole documents, whose ids are kept.")
+]
+Url = Annotated[str | None, Parameter(help="The service's address; default: found by itself.")]
+
+
+def import_(
+    file: Path,
+    *,
+    collection: Collection = "default",
+    whole: Whole = False,
+    on_conflict: Annotated[
+        OnConflict, Parameter(help="What becomes of a document whose id exists.")
+    ] = OnConflict.ERROR,
+    from_line: Annotated[int, Parameter(help="Line to begin with, to resume an import.")] = 1,
+    url: Url = None,
+) -> None:
+    """Import a file of JSON: NDJSON or one array, also as `.gz`; `-` reads standard input.
+
+    Each line, or item of the array, becomes a document. The import ends at the first bad one and
+    tells how many lines were taken and where to resume.
+    """
+    plan = Plan(_known(collection), whole=whole, on_conflict=on_conflict)
+    _run(_import(file, plan, from_line, url))
+
+
+def export(
+    file: Path = sources.STANDARD,
+    *,
+    collection: Collection = "default",
+    whole: Whole = False,
+    url: Url = None,
+) -> None:
+    """Export a collection as NDJSON, in the order of ids; to standard output by default.
+
+    A file named `.gz` is compressed. It gets its name only when it is whole.
+    """
+    _run(_export(file, _known(collection), url, whole=whole))
+
+
+def _run(work: Any) -> None:
+    """Run a command's work; what can be expected to go wrong is one line on standard error."""
+    try:
+        asyncio.run(work)
+    except errors.ImportFailed as problem:
+        sys.exit("\n".join(_refusal(problem)))
+    except errors.Problem as problem:
+        sys.exit(f"credenza: {problem.title}: {problem.detail}")
+    except (EmbeddedError, Unreachable, OSError) as error:
+        sys.exit(f"credenza: {error}")
+    except KeyboardInterrupt:
+        sys.exit("credenza: interrupted; chunks that were taken before are stored")
+
+
+def _known(collection: str) -> str:
+    if not valid_collection(collection):
+        sys.exit(f"credenza: {collection!r} is not a collection's name")
+    return collection
+
+
+def _refusal(problem: errors.ImportFailed) -> Iterable[str]:
+    faults: list[dict[str, Any]] = problem.members.get("errors", [])
+    yield f"credenza: {problem.title}"
+    for fault in faults[:SHOWN_ERRORS]:
+        yield f"  line {fault.get('line', '?')}: {fault.get('detail')}"
+    if len(faults) > SHOWN_ERRORS:
+        yield f"  and {len(faults) - SHOWN_ERRORS} more"
+    taken, line = problem.members.get("taken"), problem.members.get("line")
+    yield f"{taken} lines were taken; resume with --from-line {line}"
+
+
+def _bar() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+    return Progress(
+        *(*columns, DownloadColumn(), TimeElapsedColumn()), console=Console(stderr=True)
+    )
+
+
+async def _import(file: Path, plan: Plan, from_line: int, url: str | None) -> None:
+    settings = Settings()
+    max_line = settings.max_body_bytes + ENVELOPE_BYTES
+    with _bar() as bar:
+        task = bar.add_task(f"into {plan.collection}", total=sources.size(file))
+        found = sources.lines(
+            file, max_line=max_line, progress=lambda at: bar.update(task, completed=at)
+        )
+        async with reached(settings, url) as target:
+            report = await target.import_lines(plan, _blanked(found, from_line - 1))
+        bar.update(task, completed=sources.size(file) or 0)
+    print(f"{report.written} documents written from {report.taken} lines", file=sys.stderr)
+
+
+async def _blanked(parts: AsyncIterator[list[bytes]], lines: int) -> AsyncIterator[list[bytes]]:
+    """Yield the lines with the first ones empty, so that the numbers of the others stay."""
+    async for part in parts:
+        blank = min(lines, len(part))
+        lines -= blank
+        yield [b""] * blank + part[blank:]
+
+
+async def _export(file: Path, collection: str, url: str | None, *, whole: bool) -> None:
+    async with reached(Settings(), url) as target:
+        with sources.written(file) as sink, _bar() as bar:
+            task = bar.add_task(f"out of {collection}", total=None)
+            async for part in target.export(collection, "document" if whole else "data"):
+                sink.write(part)
+                bar.advance(task, len(part))

@@ -1,0 +1,20 @@
+"""Queries: from the text of a request to the fragments of one SQL statement.
+
+`parse` reads URL parameters into a tree, `compile` writes a tree as SQL whose values are all bound,
+`cursors` signs the place where a page ended. Must not know HTTP, and sends nothing.
+
+    wanted = query.parse(pairs)
+    position = cursors.read(wanted, collection)
+    statement = query.to_sql(wanted, position)
+    rows, more = await store.list_documents(
+        collection, statement.fragments, statement.arguments, wanted.limit, max_bytes
+    )
+    cursor = cursors.write(wanted, collection, rows[-1]["position"]) if more else None
+"""
+
+from credenza.query.compile import Statement, to_sql
+from credenza.query.cursors import Cursors
+from credenza.query.parse import parse
+from credenza.query.tree import Position, Query
+
+__all__ = ["Cursors", "Position", "Query", "Statement", "parse", "to_sql"]

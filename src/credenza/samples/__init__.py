@@ -1,0 +1,1 @@
+"""Sample documents for development: a file a collection, a whole document a line."""

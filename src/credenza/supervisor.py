@@ -1,0 +1,82 @@
+"""Several processes on one port: starts them, again if need be, and passes signals on.
+
+Must not know what they do. Each is `credenza one-of-many` with the database's URL in its
+environment.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from credenza.settings import Settings
+
+AGAIN_SECONDS: Final = 1.0
+"""Pause before a process that ended by itself is started again."""
+
+log = structlog.get_logger()
+
+
+async def supervise(settings: Settings, *, url: str, port: int, ready: Callable[[], None]) -> None:
+    """Keep `WORKERS` processes running until SIGTERM or Ctrl-C, then wait for their end."""
+    if settings.redis_url is None:
+        log.warning("no near cache: several processes stay coherent only through Redis")
+    with tempfile.TemporaryDirectory(prefix="credenza-metrics-") as folder:
+        environment = os.environ | {
+            "DATABASE_URL": url,
+            "PORT": str(port),
+            "PROMETHEUS_MULTIPROC_DIR": folder,
+        }
+        if settings.metrics_port is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+            start_http_server(settings.metrics_port, settings.host, registry=registry)
+        crew = _Crew(environment, folder)
+        crew.listen()
+        ready()
+        await asyncio.gather(*(crew.keep_one() for _ in range(settings.workers)))
+
+
+class _Crew:
+    """The processes."""
+
+    def __init__(self, environment: dict[str, str], folder: str) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._members: set[Process] = set()
+        self._ending = asyncio.Event()
+
+    def listen(self) -> None:
+        """Pass signals on from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._pass_on, number)
+
+    def _pass_on(self, number: int) -> None:
+        self._ending.set()
+        for member in self._members:
+            member.send_signal(number)
+
+    async def keep_one(self) -> None:
+        """Run one process, again and again until all are to end."""
+        while not self._ending.is_set():
+            # Ctrl-C reaches the supervisor alone, which passes it on.
+            member = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "credenza", "one-of-many"),
+                env=self._environment,
+                start_new_session=True,
+            )
+            self._members.add(member)
+            status = await member.wait()
+            self._members.discard(member)
+            mark_process_dead(member.pid, self._folder)  # type: ignore[no-untyped-call]
+            if not self._ending.is_set():
+                log.error("a process ended", pid=member.pid, status=status)
+                await asyncio.sleep(AGAIN_SECONDS)

@@ -1,0 +1,228 @@
+"""Imports: many documents in, a chunk at a time, each chunk all or nothing.
+
+With `documents` and `collections` the only ones that know both store and cache. Must not know where
+the lines come from.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+import uuid_utils
+
+from credenza import errors, values, wire
+from credenza.cache import Cache, Entry, Key
+from credenza.collections import Collections
+from credenza.settings import Settings
+from credenza.store import ExistsError, Line, Row, Store
+from credenza.telemetry import Metrics
+from credenza.writes import Writes
+
+CHUNK_LINES: Final = 500
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+MAX_ERRORS: Final = 100
+"""How many bad lines a refusal names."""
+
+ENVELOPE_DEPTH: Final = 1
+"""How much deeper a whole document nests than its data."""
+
+AT_ONCE: Final = 32
+"""How many cache entries are brought up to date at the same time."""
+
+
+class OnConflict(StrEnum):
+    """What becomes of a line whose id exists."""
+
+    ERROR = "error"
+    REPLACE = "replace"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an import is done; `whole`: lines are documents with their ids, else bare values."""
+
+    collection: str
+    whole: bool = False
+    on_conflict: OnConflict = OnConflict.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A line and its place in the import, from 1."""
+
+    number: int
+    text: bytes
+
+
+class _Whole(msgspec.Struct):
+    """A line that is a whole document; versions and times of change are always new."""
+
+    id: str
+    data: msgspec.Raw
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class Imports:
+    """Takes lines of JSON and stores each as a document."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        collections: Collections,
+        writes: Writes,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._collections = collections
+        self._writes = writes
+        self._written = metrics.written.labels("import")
+        self._max_bytes = settings.max_body_bytes
+        self._max_depth = settings.max_depth
+
+    async def run(self, plan: Plan, parts: AsyncIterable[list[bytes]]) -> wire.ImportReport:
+        """Store the lines that arrive; empty ones count but mean nothing.
+
+        ImportFailed ends it at the first chunk with a bad line: what came before is stored.
+        """
+        importing = _Import(plan)
+        try:
+            async for part in parts:
+                for chunk in importing.add(part):
+                    await self._take(importing, chunk)
+        except errors.PayloadTooLarge as problem:
+            raise importing.failed([{"detail": problem.detail}]) from None
+        for chunk in importing.rest():
+            await self._take(importing, chunk)
+        return wire.ImportReport(taken=importing.taken, written=importing.written)
+
+    async def _take(self, importing: "_Import", chunk: list[Numbered]) -> None:
+        """Store a chunk, or end the import because of it."""
+        lines, faults = self._checked(importing.plan, chunk)
+        if faults:
+            raise importing.failed(faults)
+        try:
+            rows = await self._writes.run(self._store_chunk(importing.plan, list(lines.values())))
+        except ExistsError as error:
+            raise importing.failed(
+                [
+                    {"line": number, "detail": f"{line.id!r} exists"}
+                    for number, line in lines.items()
+                    if line.id in error.ids
+                ]
+            ) from None
+        importing.taken = chunk[-1].number
+        importing.written += len(rows)
+
+    def _checked(
+        self, plan: Plan, chunk: list[Numbered]
+    ) -> tuple[dict[int, Line], list[dict[str, object]]]:
+        """Return the lines that can be stored by number, and what is wrong with the others."""
+        lines: dict[int, Line] = {}
+        places: dict[str, int] = {}
+        faults: list[dict[str, object]] = []
+        for numbered in chunk:
+            try:
+                line = self._line(plan, numbered.text)
+            except errors.Problem as problem:
+                faults.append(
+                    {"line": numbered.number, "code": problem.code, "detail": problem.detail}
+                    | problem.members
+                )
+                continue
+            first = places.setdefault(line.id, numbered.number)
+            if first != numbered.number:
+                if plan.on_conflict is OnConflict.ERROR:
+                    detail = f"{line.id!r} is also in line {first}"
+                    faults.append({"line": numbered.number, "detail": detail})
+                if plan.on_conflict is OnConflict.REPLACE:
+                    lines[first] = line
+                continue
+            lines[numbered.number] = line
+        return lines, faults[:MAX_ERRORS]
+
+    def _line(self, plan: Plan, text: bytes) -> Line:
+        depth = self._max_depth + (ENVELOPE_DEPTH if plan.whole else 0)
+        checked = values.check(text, max_depth=depth, max_bytes=self._max_bytes)
+        if not plan.whole:
+            return Line(str(uuid_utils.uuid7()), checked)
+        try:
+            whole = msgspec.json.decode(checked, type=_Whole)
+        except msgspec.ValidationError as error:
+            raise errors.Unprocessable(f"not a whole document: {error}") from None
+        if not values.valid_id(whole.id):
+            raise errors.InvalidId(f"{whole.id!r} is not a document's id")
+        created_at = None if whole.created_at is None else wire.timestamp(whole.created_at)
+        return Line(whole.id, bytes(whole.data).decode(), created_at)
+
+    async def _store_chunk(self, plan: Plan, lines: list[Line]) -> list[Row]:
+        """Store a chunk and tell the cache of the ids that someone may have looked up before."""
+        await self._collections.ensure(plan.collection)
+        rows = await self._store.import_documents(
+            plan.collection,
+            lines,
+            replace=plan.on_conflict is OnConflict.REPLACE,
+            exact=plan.on_conflict is OnConflict.ERROR,
+        )
+        self._written.inc(len(rows))
+        if plan.whole and self._cache.enabled:
+            await self._tell(plan.collection, rows)
+        return rows
+
+    async def _tell(self, collection: str, rows: list[Row]) -> None:
+        for at in range(0, len(rows), AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self._cache.wrote(
+                        Key(collection, row.incarnation, row.id),
+                        Entry(row.version, row.document().body),
+                    )
+                    for row in rows[at : at + AT_ONCE]
+                )
+            )
+
+
+class _Import:
+    """One import under way: what was taken, and the lines that wait for their chunk to be full."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.taken = 0
+        self.written = 0
+        self._number = 0
+        self._waiting: list[Numbered] = []
+        self._bytes = 0
+
+    def add(self, lines: list[bytes]) -> Iterable[list[Numbered]]:
+        """Add lines and yield the chunks that are full."""
+        for text in lines:
+            self._number += 1
+            if not text:
+                continue
+            self._waiting.append(Numbered(self._number, text))
+            self._bytes += len(text)
+            if len(self._waiting) >= CHUNK_LINES or self._bytes >= CHUNK_BYTES:
+                yield from self.rest()
+
+    def rest(self) -> Iterable[list[Numbered]]:
+        """Yield the last chunk, if there is one."""
+        chunk, self._waiting, self._bytes = self._waiting, [], 0
+        if chunk:
+            yield chunk
+
+    def failed(self, faults: list[dict[str, object]]) -> errors.ImportFailed:
+        """Return the refusal: what is stored, what is wrong, and the line to resume from."""
+        return errors.ImportFailed(
+            f"{self.taken} lines were taken before it.",
+            taken=self.taken,
+            written=self.written,
+            line=self.taken + 1,
+            errors=faults,
+        )

@@ -1,0 +1,174 @@
+"""Many documents: pages, exports and imports; below `/data` and `/v1/data/{collection}` alike."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from credenza import errors, query, wire
+from credenza.lists import Lists
+from credenza.transfer import Imports, OnConflict, Plan
+from credenza.web import openapi
+from credenza.web.answers import JSON, as_json, collection_of, shows_data
+from credenza.web.bodies import NDJSON_TYPES, Bodies
+
+NDJSON: Final = NDJSON_TYPES[0]
+SAFE: Final = "$,.:()*!-_~"
+"""Characters that need no escape in a query and make links readable (RFC 3986 §3.4)."""
+
+MAX_PARAMETERS: Final = 200
+
+Pairs = list[tuple[str, str]]
+Part = dict[str, Any]
+
+
+class ListEndpoints:
+    """The endpoints of many documents."""
+
+    def __init__(self, lists: Lists, imports: Imports, bodies: Bodies) -> None:
+        self._lists = lists
+        self._imports = imports
+        self._bodies = bodies
+
+    def mount(self, router: APIRouter, named: tuple[Part, ...]) -> None:
+        """Add the routes; `named` are the path's parameters."""
+        route = router.add_api_route
+        route("", self.list_, methods=["GET"], name="list", **_list(named))
+        route("", self.list_, methods=["HEAD"], name="head_list", **_head(named))
+        route("/_export", self.export, methods=["GET"], **_export(named))
+        route("/_import", self.import_, methods=["POST"], name="import", **_import(named))
+
+    async def list_(self, request: Request) -> Response:
+        """Answer with a page."""
+        collection, pairs = collection_of(request), _pairs(request)
+        page = await self._lists.page(collection, query.parse(pairs))
+        path = _next(request, pairs, page.cursor) if page.cursor else None
+        headers = {"Cache-Control": "private, no-cache"}
+        if path:
+            headers["Link"] = f'<{path}>; rel="next"'
+        return Response(wire.page(page.items, path), headers=headers, media_type=JSON)
+
+    async def export(self, request: Request) -> Response:
+        """Answer with all documents, a line each, as they are read."""
+        pairs = _pairs(request)
+        if any(name in {"limit", "cursor"} for name, _ in pairs):
+            raise errors.InvalidQuery("An export has no pages: it takes no limit and no cursor.")
+        whole = [value for name, value in pairs if name == "view"] == ["document"]
+        wanted = query.parse([*pairs, *([] if whole else [("view", "data")])])
+        lines = self._lists.export(collection_of(request), wanted)
+        first = await anext(lines, b"")  # a query that fails is refused before the answer begins
+        return StreamingResponse(
+            _after(first, lines), headers={"Cache-Control": "no-store"}, media_type=NDJSON
+        )
+
+    async def import_(self, request: Request) -> Response:
+        """Store each line of the body as a document; a bare value unless `view=document`."""
+        plan = Plan(
+            collection_of(request),
+            whole="view" in request.query_params and not shows_data(request),
+            on_conflict=_on_conflict(request),
+        )
+        return as_json(await self._imports.run(plan, self._bodies.lines(request)))
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for lines in rest:
+        yield lines
+
+
+def _pairs(request: Request) -> Pairs:
+    """Return the query's names and values, which must be UTF-8."""
+    try:
+        return parse_qsl(
+            request.scope["query_string"].decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=MAX_PARAMETERS,
+        )
+    except UnicodeDecodeError:
+        raise errors.InvalidQuery("The query is not UTF-8.") from None
+    except ValueError:
+        raise errors.InvalidQuery(f"A query has {MAX_PARAMETERS} parameters at the most.") from None
+
+
+def _next(request: Request, pairs: Iterable[tuple[str, str]], cursor: str) -> str:
+    """Return the path of the next page: the same query from another place."""
+    kept = [(name, value) for name, value in pairs if name != "cursor"]
+    return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)], safe=SAFE)}"
+
+
+def _on_conflict(request: Request) -> OnConflict:
+    text = request.query_params.get("on_conflict", OnConflict.ERROR)
+    try:
+        return OnConflict(text)
+    except ValueError:
+        raise errors.InvalidQuery("on_conflict is error, replace or skip.") from None
+
+
+QUERY: Final = (openapi.FILTER, openapi.SELECT, openapi.ORDER, openapi.VIEW)
+READ_PROBLEMS: Final = (
+    *(errors.InvalidId, errors.InvalidQuery, errors.QueryTooExpensive),
+    errors.Unavailable,
+)
+
+
+def _list(named: tuple[Part, ...]) -> Part:
+    return openapi.operation(
+        "List documents",
+        answers={
+            200: {
+                "description": "A page.",
+                "headers": openapi.headers("Link"),
+                "content": openapi.content(openapi.model(wire.DocumentList)),
+            }
+        },
+        problems=(*READ_PROBLEMS, errors.CursorMismatch),
+        parameters=(*named, *QUERY, openapi.LIMIT, openapi.CURSOR),
+    )
+
+
+def _head(named: tuple[Part, ...]) -> Part:
+    return _list(named) | {"summary": "Read a list's headers"}
+
+
+def _export(named: tuple[Part, ...]) -> Part:
+    return openapi.operation(
+        "Export documents, a line each",
+        answers={
+            200: {
+                "description": "Bare values; whole documents with `view=document`.",
+                "content": openapi.content({"type": "string"}, NDJSON),
+            }
+        },
+        problems=READ_PROBLEMS,
+        parameters=(*named, *QUERY),
+    )
+
+
+def _import(named: tuple[Part, ...]) -> Part:
+    return openapi.operation(
+        "Import documents, a line each",
+        answers={
+            200: {
+                "description": "What was taken.",
+                "content": openapi.content(openapi.model(wire.ImportReport)),
+            }
+        },
+        problems=(
+            *(errors.InvalidId, errors.InvalidQuery, errors.RequestTimeout),
+            *(errors.UnsupportedMediaType, errors.ImportFailed, errors.Unavailable),
+        ),
+        parameters=(
+            *(*named, openapi.VIEW),
+            openapi.parameter(
+                "on_conflict",
+                "query",
+                "What becomes of a line whose id exists.",
+                enum=[str(choice) for choice in OnConflict],
+            ),
+        ),
+        body=openapi.content({"type": "string"}, NDJSON),
+    )
