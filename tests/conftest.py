@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
 from servers import PgBouncer, Postgres, Valkey
 from service import Running
 

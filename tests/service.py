@@ -105,9 +105,5 @@ class Running:
 
     def async_client(self, connections: int = 100, **options: Any) -> httpx2.AsyncClient:
         """Return an asynchronous client with so many connections."""
-        limits = httpx2.Limits(
-            max_connections=connections, max_keepalive_connections=connections
-        )
-        return httpx2.AsyncClient(
-            base_url=self.url, timeout=PATIENCE, limits=limits, **options
-        )
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, limits=limits, **options)

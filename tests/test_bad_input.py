@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from conftest import Serve
 from service import Running
 

@@ -76,7 +76,7 @@ class Collections:
 
     async def find(self, name: str) -> Collection | None:
         """Return a collection; None where there is none."""
-        if not self._cache.enabled:
+        if not self._cache.answers:
             return await self._remembered(name)
         key = _key(name)
         entry = self._cache.near(key)

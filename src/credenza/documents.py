@@ -44,7 +44,7 @@ class Documents:
         return found
 
     async def _find(self, collection: str, id_: str) -> wire.StoredDocument | None:
-        if not self._cache.enabled:
+        if not self._cache.answers:
             note_cache("bypass")
             return await self._stored(collection, id_)
         known = await self._collections.find(collection)
@@ -109,7 +109,7 @@ class Documents:
                 )
         if written is None:
             raise _refused(await self._stored(collection, id_))
-        await self._wrote(collection, written[0], "put")
+        await self._wrote(known, collection, written[0], "put")
         return written[0].document(), written[1]
 
     async def patch(
@@ -140,7 +140,7 @@ class Documents:
             if not conditions.hold(locked.row.version, locked.row.updated_at):
                 raise _refused(locked.row.document())
             row = await locked.replace(change(values.decode(locked.row.data)))
-        await self._wrote(collection, row, "patch")
+        await self._wrote(known, collection, row, "patch")
         return row.document()
 
     async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
@@ -156,7 +156,7 @@ class Documents:
         if row is None:
             current = await self._stored(collection, id_)
             raise _not_found(collection, id_) if current is None else _refused(current)
-        await self._wrote(collection, row, "delete")
+        await self._wrote(known, collection, row, "delete")
 
     async def _checked(
         self, collection: str, id_: str, conditions: Conditions
@@ -173,11 +173,8 @@ class Documents:
             raise errors.PreconditionRequired(f"Writes in {collection!r} need If-Match.")
         return known
 
-    async def _wrote(self, collection: str, row: Row, verb: str) -> None:
+    async def _wrote(self, known: Collection | None, collection: str, row: Row, verb: str) -> None:
         self._written.labels(verb).inc()
-        if not self._cache.enabled:
-            return
-        known = await self._collections.find(collection)
         ttl = None if known is None else known.settings.cache_ttl
         await self._cache.wrote(Key(collection, row.incarnation, row.id), _entry(row), ttl)
 

@@ -93,4 +93,7 @@ def _refuse_other_types(
     """Refuse a body of another media type; one without a type is taken for what is expected."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type and media_type not in types:
-        raise errors.UnsupportedMediaType(f"Expected {' or '.join(types)}.", headers=headers)
+        raise errors.UnsupportedMediaType(
+            f"Expected `Content-Type: {' or '.join(types)}`, got {media_type[:80]!r}.",
+            headers=headers,
+        )

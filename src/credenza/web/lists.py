@@ -55,8 +55,9 @@ class ListEndpoints:
         pairs = _pairs(request)
         if any(name in {"limit", "cursor"} for name, _ in pairs):
             raise errors.InvalidQuery("An export has no pages: it takes no limit and no cursor.")
-        whole = [value for name, value in pairs if name == "view"] == ["document"]
-        wanted = query.parse([*pairs, *([] if whole else [("view", "data")])])
+        if all(name != "view" for name, _ in pairs):
+            pairs.append(("view", "data"))
+        wanted = query.parse(pairs)
         lines = self._lists.export(collection_of(request), wanted)
         first = await anext(lines, b"")  # a query that fails is refused before the answer begins
         return StreamingResponse(

@@ -86,7 +86,11 @@ class Observe:
                 *(scope, receive, exchange),
                 errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"}),
             )
-        elif not is_probe and self._is_private and self._is_foreign(scope["method"], exchange.headers):
+        elif (
+            not is_probe
+            and self._is_private
+            and self._is_foreign(scope["method"], exchange.headers)
+        ):
             await self._refuse(*(scope, receive, exchange), errors.Forbidden())
         elif not is_probe and self._lifecycle.in_flight > self._max_in_flight:
             self._metrics.refused.inc()

@@ -1,0 +1,51 @@
+"""What is cached and under which key, and how both are written in Redis."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+FORMAT: Final = 1
+"""Part of every name in Redis; another number where what is stored there changes its form."""
+
+PREFIX: Final = f"credenza:{FORMAT}:"
+CHANNEL: Final = f"{PREFIX}_changes"
+GENERATION: Final = f"{PREFIX}_generation"
+"""No collection's name begins with an underscore, so these two are nobody's key."""
+
+
+class Key(NamedTuple):
+    """A document of one incarnation of its collection."""
+
+    collection: str
+    incarnation: int
+    id: str
+
+    @property
+    def text(self) -> str:
+        """Its name in Redis; no part has a colon or a space."""
+        return f"{PREFIX}{self.collection}:{self.incarnation}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the key of that name."""
+        collection, incarnation, id_ = text.removeprefix(PREFIX).split(":")
+        return cls(collection, int(incarnation), id_)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A version and its bytes; None: at that version there is nothing."""
+
+    version: int
+    body: bytes | None
+
+    def pack(self, key: Key, generation: str) -> bytes:
+        r"""Return what Redis stores: `E<generation> <version> <id>`, then \n and the bytes."""
+        head = f"E{generation} {self.version} {key.id}".encode()
+        return head if self.body is None else head + b"\n" + self.body
+
+    @classmethod
+    def unpack(cls, stored: bytes, key: Key) -> Self | None:
+        """Return the entry; None where it is not this key's."""
+        head, has_body, body = stored.partition(b"\n")
+        _, version, id_ = head.split(b" ")
+        return cls(int(version), body if has_body else None) if id_ == key.id.encode() else None

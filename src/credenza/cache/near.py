@@ -1,0 +1,84 @@
+"""The cache inside the process: entries by key, bounded in bytes and in time.
+
+Must not know Redis. It is used between two awaits only, so that each method is atomic.
+"""
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+from prometheus_client import Gauge
+
+from credenza.cache.entries import Entry, Key
+
+OVERHEAD_BYTES: Final = 400
+"""What an entry costs beside its bytes: key, tuple, ordered dictionary (measured with CPython)."""
+
+
+class Near:
+    """Entries, of which those that were not asked for longest leave first."""
+
+    def __init__(self, max_bytes: int, gauge: Gauge) -> None:
+        self._max_bytes = max_bytes
+        self._gauge = gauge
+        self._bytes = 0
+        self._entries: OrderedDict[Key, tuple[Entry, float]] = OrderedDict()
+
+    def get(self, key: Key) -> Entry | None:
+        """Return the entry; None where there is none or its time is over."""
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        if time.monotonic() >= found[1]:
+            self.drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return found[0]
+
+    def fill(self, key: Key, entry: Entry, ttl: float) -> None:
+        """Keep an entry for `ttl` seconds, unless a newer one is there."""
+        found = self._entries.get(key)
+        if found is None or found[0].version < entry.version:
+            self.drop(key)
+            self._add(key, entry, ttl)
+
+    def replace(self, key: Key, entry: Entry, ttl: float) -> None:
+        """Replace an older entry; where there is none, it may have been a newer one that left."""
+        found = self._entries.get(key)
+        if found is not None and found[0].version < entry.version:
+            self.drop(key)
+            self._add(key, entry, ttl)
+
+    def drop_older(self, key: Key, version: int) -> None:
+        """Drop an entry that is older than a version."""
+        found = self._entries.get(key)
+        if found is not None and found[0].version < version:
+            self.drop(key)
+
+    def drop(self, key: Key) -> None:
+        """Drop an entry, whatever its version."""
+        found = self._entries.pop(key, None)
+        if found is not None:
+            self._grow(-_size(found[0]))
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._entries.clear()
+        self._grow(-self._bytes)
+
+    def _add(self, key: Key, entry: Entry, ttl: float) -> None:
+        if _size(entry) > self._max_bytes:
+            return
+        self._entries[key] = (entry, time.monotonic() + ttl)
+        self._grow(_size(entry))
+        while self._bytes > self._max_bytes:
+            _, (oldest, _) = self._entries.popitem(last=False)
+            self._grow(-_size(oldest))
+
+    def _grow(self, size: int) -> None:
+        self._bytes += size
+        self._gauge.set(self._bytes)
+
+
+def _size(entry: Entry) -> int:
+    return OVERHEAD_BYTES + len(entry.body or b"")
