@@ -91,6 +91,12 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the user whom root hands PostgreSQL to can reach."""
+    return _open_folder(tmp_path_factory, "home")
+
+
+@pytest.fixture
 def client(service: Running) -> Iterator[httpx2.Client]:
     """A client of the shared service."""
     with service.client() as client:

@@ -248,9 +248,9 @@ def resident(running: Running) -> int:
 class TestCommands:
     """`credenza import` and `export` without a service, and where they go wrong."""
 
-    def test_without_a_service_the_home_is_used(self, tmp_path: Path) -> None:
+    def test_without_a_service_the_home_is_used(self, folder: Path) -> None:
         """Import and export start the home's database themselves and leave it stopped."""
-        home, source = tmp_path / "home", tmp_path / "in.json"
+        home, source = folder / "home", folder / "in.json"
         source.write_text('[1,\n {"a":\n"b"}, "x"]')
         done = run("import", str(source), credenza_home=home)
         assert done.returncode == 0, done.stderr.decode()

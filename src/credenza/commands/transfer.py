@@ -35,6 +35,7 @@ ENVELOPE_BYTES: Final = 1024
 
 SHOWN_ERRORS: Final = 10
 
+File = Annotated[Path, Parameter(allow_leading_hyphen=True, help="A file, or `-`.")]
 Collection = Annotated[str, Parameter(name=["--collection", "-c"], help="Collection.")]
 Whole = Annotated[
     bool, Parameter(negative=(), help="Lines are whole documents, whose ids are kept.")
@@ -43,7 +44,7 @@ Url = Annotated[str | None, Parameter(help="The service's address; default: foun
 
 
 def import_(
-    file: Path,
+    file: File,
     *,
     collection: Collection = "default",
     whole: Whole = False,
@@ -63,7 +64,7 @@ def import_(
 
 
 def export(
-    file: Path = sources.STANDARD,
+    file: File = sources.STANDARD,
     *,
     collection: Collection = "default",
     whole: Whole = False,
