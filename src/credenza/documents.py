@@ -14,7 +14,8 @@ from credenza import errors, values, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
 from credenza.conditions import Conditions
-from credenza.store import Row, Store
+from credenza.rows import Row
+from credenza.store import Store
 from credenza.telemetry import Metrics, note_cache
 from credenza.writes import Writes
 

@@ -4,10 +4,8 @@ Must not know HTTP, the cache, or how connections are made. Times and versions a
 each write, so that every engine takes the statements.
 """
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +14,7 @@ import asyncpg
 from credenza import errors, wire
 from credenza.conditions import NONE, Conditions
 from credenza.database import Connection, Database
+from credenza.rows import Clock, CollectionRow, ExistsError, Line, Row
 
 BATCH: Final = 1000
 """Rows that one statement of upkeep deletes or lists."""
@@ -25,64 +24,6 @@ CATALOG: Final = "_catalog"
 
 SYSTEM: Final = "_system"
 """Key under which the service keeps what belongs to no collection."""
-
-
-class Clock:
-    """The writer's clock, in microseconds since 1970; it never goes back or stands still."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def now(self) -> int:
-        """Return a number of microseconds that this process has not returned before."""
-        self._last = max(self._last + 1, time.time_ns() // 1000)
-        return self._last
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A document as stored; `data` is JSON text, None for a tombstone."""
-
-    incarnation: int
-    id: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    data: str | None
-
-    def document(self) -> wire.StoredDocument:
-        """Return its representation; only for a row that is not a tombstone."""
-        return wire.StoredDocument.build(
-            self.id, self.version, self.created_at, self.updated_at, self.data or "null"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionRow:
-    """A collection as stored; `settings` is JSON text, None where it was deleted."""
-
-    incarnation: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    settings: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One document of an import: id, JSON text and, where it is kept, the time of creation."""
-
-    id: str
-    data: str
-    created_at: str | None = None
-
-
-class ExistsError(Exception):
-    """An import met documents that it may not replace; `ids` names them."""
-
-    def __init__(self, ids: set[str]) -> None:
-        super().__init__(f"{len(ids)} documents exist")
-        self.ids = ids
 
 
 class Locked:

@@ -17,8 +17,9 @@ import uuid_utils
 from credenza import errors, values, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collections
+from credenza.rows import ExistsError, Line, Row
 from credenza.settings import Settings
-from credenza.store import ExistsError, Line, Row, Store
+from credenza.store import Store
 from credenza.telemetry import Metrics
 from credenza.writes import Writes
 
