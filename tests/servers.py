@@ -125,6 +125,11 @@ class Valkey(Process):
         """Return a client to look behind the service's back."""
         return redis.Redis.from_url(self.url)
 
+    def stored(self, name: str) -> bytes | None:
+        """Return what is stored under a name."""
+        found: bytes | None = self.client().get(name)  # type: ignore[assignment]  # not decoded
+        return found
+
 
 class Postgres(Process):
     """A PostgreSQL cluster made from a folder of binaries, open to everyone on loopback."""
