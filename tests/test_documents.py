@@ -268,3 +268,16 @@ def test_times_are_of_now(client: httpx2.Client, collection: str) -> None:
     answer = client.post(f"/v1/data/{collection}", json=1)
     updated = datetime.fromisoformat(answer.json()["updated_at"])
     assert parsedate_to_datetime(answer.headers["last-modified"]) == updated.replace(microsecond=0)
+
+
+def test_the_cache_says_what_it_did(client: httpx2.Client, collection: str) -> None:
+    """Cache-Status (RFC 9211) tells a miss from a hit, which has at most a minute to live."""
+    path = f"/v1/data/{collection}/a"
+    client.put(path, json=1)
+    assert client.get(path).headers["cache-status"] == "credenza; fwd=uri-miss"
+    hit = re.fullmatch(r"credenza; hit; ttl=(\d+)", client.get(path).headers["cache-status"])
+    assert hit is not None
+    assert 0 < int(hit[1]) < 60
+    client.put(path, json=2)
+    again = client.get(path)
+    assert (again.json()["data"], again.headers["cache-status"][:13]) == (2, "credenza; hit")

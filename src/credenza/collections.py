@@ -80,9 +80,8 @@ class Collections:
         if not self._cache.answers:
             return await self._remembered(name)
         key = _key(name)
-        entry = self._cache.near(key)
-        if entry is None:
-            entry, _ = await self._cache.through(key, lambda: self._load(name))
+        found = self._cache.near(key) or await self._cache.through(key, lambda: self._load(name))
+        entry = found.entry
         if entry is None or entry.body is None:
             return None
         decoded = self._decoded.get(name)

@@ -52,15 +52,13 @@ class Documents:
         if known is None:
             return None
         key = Key(collection, known.incarnation, id_)
-        entry, outcome = self._cache.near(key), "hit-near"
-        if entry is None:
-            entry, outcome = await self._cache.through(
-                key, lambda: self._load(collection, id_), known.settings.cache_ttl
-            )
-        note_cache(outcome)
-        if entry is None or entry.body is None:
+        found = self._cache.near(key) or await self._cache.through(
+            key, lambda: self._load(collection, id_), known.settings.cache_ttl
+        )
+        note_cache(found.outcome, found.ttl)
+        if found.entry is None or found.entry.body is None:
             return None
-        return wire.StoredDocument(id_, entry.version, entry.body)
+        return wire.StoredDocument(id_, found.entry.version, found.entry.body)
 
     async def _load(self, collection: str, id_: str) -> Entry | None:
         row = await self._store.get_document(collection, id_)

@@ -32,6 +32,7 @@ class Trace:
 
     statements: int = 0
     cache: str = ""
+    ttl: float | None = None
 
 
 _trace: ContextVar[Trace | None] = ContextVar("credenza_trace", default=None)
@@ -51,11 +52,14 @@ def count_statement() -> None:
         trace.statements += 1
 
 
-def note_cache(outcome: str) -> None:
-    """Note how the cache answered the request under way: hit-near, hit-redis, miss, bypass."""
+def note_cache(outcome: str, ttl: float | None = None) -> None:
+    """Note how the cache answered the request under way: hit-near, hit-redis, miss, bypass.
+
+    `ttl` is for how many seconds more it may answer so.
+    """
     trace = _trace.get()
     if trace is not None:
-        trace.cache = outcome
+        trace.cache, trace.ttl = outcome, ttl
 
 
 class Metrics:

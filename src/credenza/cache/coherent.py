@@ -11,7 +11,7 @@ from typing import Final
 
 from credenza.cache.debts import Debts
 from credenza.cache.entries import GENERATION, Entry, Key
-from credenza.cache.flights import Answer, Flight, Flights
+from credenza.cache.flights import Flight, Flights, Found
 from credenza.cache.follower import Follower
 from credenza.cache.near import Near
 from credenza.cache.shared import ANY_VERSION, Away, Change, Shared, jittered
@@ -97,35 +97,38 @@ class Cache:
 
     # Reads
 
-    def near(self, key: Key) -> Entry | None:
-        """Return the entry that this process holds, if it may be served."""
+    def near(self, key: Key) -> Found | None:
+        """Return what this process holds, if it may be served."""
         if not self.answers or self._is_owed(key):
             return None
-        found = self._near.get(key)
-        (self._misses if found is None else self._hits).inc()
-        return found
+        held = self._near.get(key)
+        if held is None:
+            self._misses.inc()
+            return None
+        self._hits.inc()
+        return Found(held[0], "hit-near", held[1])
 
-    async def through(self, key: Key, load: Load, ttl: float | None = None) -> Answer:
-        """Return what Redis has or `load` brings, and which; None: there is no such row.
+    async def through(self, key: Key, load: Load, ttl: float | None = None) -> Found:
+        """Return what Redis has or `load` brings.
 
         All who ask for a key at once share one look-up.
         """
         if not self.answers or self._is_owed(key):
-            return await load(), "bypass"
+            return Found(await load(), "bypass")
         return await self._flights.join(key, lambda flight: self._look(flight, key, load, ttl))
 
-    async def _look(self, flight: Flight, key: Key, load: Load, ttl: float | None) -> Answer:
+    async def _look(self, flight: Flight, key: Key, load: Load, ttl: float | None) -> Found:
         lease, generation = None, ""
         if self._shared is not None:
             generation = self._shared.generation
             try:
                 looked = await self._shared.look(key)
             except Away:
-                return await load(), "bypass"
+                return Found(await load(), "bypass")
             if looked.entry is not None:
                 self._shared_hits.inc()
                 self._keep(flight, key, looked.entry, looked.ttl)
-                return looked.entry, "hit-redis"
+                return Found(looked.entry, "hit-redis", looked.ttl)
             self._shared_misses.inc()
             lease = looked.lease
         entry = await load()
@@ -133,7 +136,7 @@ class Cache:
             life = self._life(ttl)
             if lease is None or await self._filled(flight, key, lease, entry, life, generation):
                 self._keep(flight, key, entry, life)
-        return entry, "miss"
+        return Found(entry, "miss")
 
     async def _filled(
         self, flight: Flight, key: Key, lease: str, entry: Entry, ttl: float, generation: str

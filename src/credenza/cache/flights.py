@@ -6,12 +6,22 @@ asks from then on starts another one.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from credenza.cache.entries import Entry, Key
 
 Outcome = Literal["hit-near", "hit-redis", "miss", "bypass"]
-Answer = tuple[Entry | None, Outcome]
+
+
+class Found(NamedTuple):
+    """What a look-up brings: the entry, where from, and for how many seconds it is kept.
+
+    No entry: there is no such row. No `ttl`: it is not known to be kept.
+    """
+
+    entry: Entry | None
+    outcome: Outcome
+    ttl: float | None = None
 
 
 class Flight:
@@ -25,9 +35,9 @@ class Flights:
     """The look-ups under way by key."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Key, tuple[Flight, asyncio.Task[Answer]]] = {}
+        self._under_way: dict[Key, tuple[Flight, asyncio.Task[Found]]] = {}
 
-    async def join(self, key: Key, begin: Callable[[Flight], Awaitable[Answer]]) -> Answer:
+    async def join(self, key: Key, begin: Callable[[Flight], Awaitable[Found]]) -> Found:
         """Return what the key's flight brings, which begins now if there is none.
 
         It goes on when who waits for it is cancelled, because others may wait as well.
@@ -50,12 +60,12 @@ class Flights:
         for key in list(self._under_way):
             self.detach(key)
 
-    def _end(self, key: Key, flight: Flight, done: asyncio.Task[Answer]) -> None:
+    def _end(self, key: Key, flight: Flight, done: asyncio.Task[Found]) -> None:
         if not done.cancelled():
             done.exception()  # who waited has seen it; perhaps nobody did
         if key in self._under_way and self._under_way[key][0] is flight:
             del self._under_way[key]
 
 
-async def _run(begin: Callable[[Flight], Awaitable[Answer]], flight: Flight) -> Answer:
+async def _run(begin: Callable[[Flight], Awaitable[Found]], flight: Flight) -> Found:
     return await begin(flight)

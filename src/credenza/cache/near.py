@@ -24,16 +24,17 @@ class Near:
         self._bytes = 0
         self._entries: OrderedDict[Key, tuple[Entry, float]] = OrderedDict()
 
-    def get(self, key: Key) -> Entry | None:
-        """Return the entry; None where there is none or its time is over."""
+    def get(self, key: Key) -> tuple[Entry, float] | None:
+        """Return the entry and its seconds to live; None where there is none any more."""
         found = self._entries.get(key)
         if found is None:
             return None
-        if time.monotonic() >= found[1]:
+        left = found[1] - time.monotonic()
+        if left <= 0:
             self.drop(key)
             return None
         self._entries.move_to_end(key)
-        return found[0]
+        return found[0], left
 
     def fill(self, key: Key, entry: Entry, ttl: float) -> None:
         """Keep an entry for `ttl` seconds, unless a newer one is there."""

@@ -80,34 +80,37 @@ class Observe:
             self._record(scope, exchange)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
-        is_probe = scope["path"].startswith(PROBES)
-        if not is_probe and not self._is_admitted(exchange.headers):
-            await self._refuse(
-                *(scope, receive, exchange),
-                errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"}),
-            )
-        elif (
-            not is_probe
-            and self._is_private
-            and self._is_foreign(scope["method"], exchange.headers)
-        ):
-            await self._refuse(*(scope, receive, exchange), errors.Forbidden())
-        elif not is_probe and self._lifecycle.in_flight > self._max_in_flight:
-            self._metrics.refused.inc()
-            await self._refuse(
-                *(scope, receive, exchange),
-                errors.Overloaded(f"{self._max_in_flight} requests are under way."),
-            )
+        try:
+            if not scope["path"].startswith(PROBES):
+                self._admit(scope["method"], exchange.headers)
+        except errors.Problem as problem:
+            await self._refuse(scope, receive, exchange, problem)
         else:
             await self._app(scope, receive, exchange.send)
+
+    def _admit(self, method: str, headers: dict[bytes, bytes]) -> None:
+        """Raise the problem that stands against serving a request, before its body is read."""
+        if not self._is_admitted(headers):
+            raise errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
+        if self._is_private and self._is_foreign(method, headers):
+            raise errors.Forbidden
+        if self._lifecycle.in_flight > self._max_in_flight:
+            self._metrics.refused.inc()
+            raise errors.Overloaded(f"{self._max_in_flight} requests are under way.")
 
     def _is_admitted(self, headers: dict[bytes, bytes]) -> bool:
         """Compare the bearer token in constant time (RFC 6750 §2.1)."""
         if self._token is None:
             return True
         scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-        expected = self._token().encode()
-        return hmac.compare_digest(credentials.strip(), expected) and scheme.lower() == b"bearer"
+        try:
+            expected = self._token().encode()
+        except (OSError, UnicodeError) as error:
+            log.exception("token unreadable")
+            raise errors.Unavailable("The service cannot read its token.") from error
+        # A file that is just being written anew may be empty: then nobody is admitted.
+        matches = hmac.compare_digest(credentials.strip(), expected) and bool(expected)
+        return matches and scheme.lower() == b"bearer"
 
     def _is_foreign(self, method: str, headers: dict[bytes, bytes]) -> bool:
         """Return whether a web page of another site may want to read or write here.
@@ -188,13 +191,16 @@ class Exchange:
             message["body"] = b""
         await self._send(message)
 
+    def _ttl(self) -> bytes:
+        return b"" if self.trace.ttl is None else b"; ttl=%d" % self.trace.ttl
+
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         own = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
         ]
         if self.trace.cache:
-            own.append((b"cache-status", CACHE_STATUS[self.trace.cache]))
+            own.append((b"cache-status", CACHE_STATUS[self.trace.cache] + self._ttl()))
         if self._lifecycle.draining and self._is_http1:
             own.append((b"connection", b"close"))
         return own
