@@ -236,3 +236,23 @@ def test_bodies_that_never_come_are_given_up(serve: Serve) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
     with running.client() as client:
         assert client.get("/data/a").status_code == 404
+
+
+def test_connections_past_the_limit_wait(serve: Serve) -> None:
+    """With MAX_CONNECTIONS open, one more is answered when one of them closes."""
+    running = serve(max_connections=3)
+    port = int(running.url.rsplit(":", 1)[1])
+    ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    opened = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(3)]
+    for connection in opened:
+        connection.sendall(ask)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    with socket.create_connection(("127.0.0.1", port), timeout=0.5) as waiting:
+        waiting.sendall(ask)
+        with pytest.raises(TimeoutError):
+            waiting.recv(4096)
+        opened.pop().close()
+        waiting.settimeout(20)
+        assert waiting.recv(4096).startswith(b"HTTP/1.1 200")
+    for connection in opened:
+        connection.close()
