@@ -201,7 +201,7 @@ class PgBouncer(Process):
         (self.folder / "pgbouncer.ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={self._server.port}\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = any\nauth_file = {self.folder}/users\npool_mode = transaction\n"
+            f"auth_type = trust\nauth_file = {self.folder}/users\npool_mode = transaction\n"
             "max_client_conn = 200\ndefault_pool_size = 5\n"
         )
         return self

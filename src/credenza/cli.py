@@ -1,8 +1,12 @@
 """The command line: which commands there are. Each is loaded when it is called."""
 
+import signal
+import sys
+
 from cyclopts import App
 
 from credenza import __version__
+from credenza.settings import SettingsError
 
 app = App(
     name="credenza",
@@ -19,4 +23,9 @@ app.command("credenza.commands.transfer:export", name="export")
 
 def main() -> None:
     """Run the command that the arguments name."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except SettingsError as error:
+        sys.exit("\n".join(f"credenza: {line}" for line in str(error).splitlines()))

@@ -35,9 +35,15 @@ class Conditions:
         return self.if_none_match == ANY
 
     @property
+    def contradict(self) -> bool:
+        """Whether no row can fulfil them: something and nothing would have to be stored."""
+        return self.must_exist and self.must_be_absent
+
+    @property
     def wanted(self) -> list[str] | None:
         """Versions of which one must be stored, as text for SQL; None: whichever."""
-        return _versions(self.if_match)
+        wanted, unwanted = _versions(self.if_match), self.unwanted or []
+        return wanted and [version for version in wanted if version not in unwanted]
 
     @property
     def unwanted(self) -> list[str] | None:

@@ -7,7 +7,7 @@ leaves as one of `credenza.errors`.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import asyncpg
@@ -31,6 +31,11 @@ DATABASE_AWAY: Final = (
     asyncpg.InsufficientResourcesError,  # class 53: too many connections, disk full
     asyncpg.ReadOnlySQLTransactionError,  # 25006: a former primary during a failover
     asyncpg.TransactionRollbackError,  # class 40
+    asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock is not to be had
+    asyncpg.PostgresSystemError,  # class 58: the disk fails
+    asyncpg.UndefinedTableError,  # 42P01, 42703: the schema is not there yet, or not any more
+    asyncpg.UndefinedColumnError,
+    asyncpg.InsufficientPrivilegeError,  # 42501: the role has no right to it
 )
 CLIENT_FAULTS: Final = (
     asyncpg.DataError,  # class 22: jsonb or jsonpath that the text check let through
@@ -135,7 +140,7 @@ class Database:
         """
         try:
             raw = await self._pool.acquire(timeout=self._settings.query_timeout)
-        except DATABASE_AWAY as error:
+        except (*DATABASE_AWAY, asyncpg.PostgresError) as error:  # any refusal, also of a password
             raise errors.Unavailable("The database cannot be reached.") from error
         except UnsafeDurabilityError as error:
             raise errors.Unavailable(str(error)) from error
@@ -148,8 +153,14 @@ class Database:
         except CLIENT_FAULTS as error:
             raise blames(_explain(error)) from error
         except DATABASE_AWAY as error:
-            raw.terminate()
+            with suppress(asyncpg.InterfaceError):  # the pool may have seen its end first
+                raw.terminate()
             raise _away(error, writes=writes) from error
+        except asyncio.CancelledError:
+            # Given back whole, it would first wait for a server that may hang to take the cancel.
+            with suppress(asyncpg.InterfaceError):
+                raw.terminate()
+            raise
         finally:
             await self._pool.release(raw)
 

@@ -98,7 +98,9 @@ class Documents:
         conditions: Conditions,
     ) -> tuple[wire.StoredDocument, bool]:
         async with self._doubtful(known, id_):
-            if conditions.must_exist:
+            if conditions.contradict:
+                written = None
+            elif conditions.must_exist:
                 row = await self._store.replace_document(collection, id_, data, conditions)
                 written = None if row is None else (row, False)
             else:
@@ -151,7 +153,9 @@ class Documents:
         self, known: Collection | None, collection: str, id_: str, conditions: Conditions
     ) -> None:
         async with self._doubtful(known, id_):
-            row = await self._store.delete_document(collection, id_, conditions)
+            row = None
+            if not conditions.must_be_absent:
+                row = await self._store.delete_document(collection, id_, conditions)
         if row is None:
             current = await self._stored(collection, id_)
             raise _not_found(collection, id_) if current is None else _refused(current)

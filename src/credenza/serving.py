@@ -2,7 +2,8 @@
 
 Must not know what the application does. The order: SIGTERM → readiness 503 and `Connection: close`
 on every answer → serve on for `DRAIN_SECONDS` → finish what is under way → stop listening → the
-application lets go of Redis, then of the database. A second signal ends the waiting.
+application lets go of Redis, then of the database. A second SIGTERM, or Ctrl-C, ends the waiting
+for clients; one more also ends the waiting for requests.
 """
 
 import asyncio
@@ -47,25 +48,33 @@ def free_port(host: str, port: int) -> int:
 
 
 class Drain:
-    """What was asked for by signals: to drain, then to stop without waiting any more."""
+    """What signals have asked for: to drain, to wait for no client, to wait for no request."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_alone: bool) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self.forced = asyncio.Event()
+        self._is_alone = is_alone
 
     def listen(self) -> None:
         """Take SIGTERM and SIGINT from now on."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._on_signal)
-        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        loop.add_signal_handler(signal.SIGINT, self.hurry)
 
-    def _on_signal(self) -> None:
-        (self.hurried if self.asked.is_set() else self.asked).set()
+    def _on_terminate(self) -> None:
+        """Drain; again means hurry, but not among several processes.
 
-    def _on_interrupt(self) -> None:
+        There an init system signals each of them, and so does their supervisor.
+        """
+        if self.asked.is_set() and self._is_alone:
+            self.hurry()
+        self.asked.set()
+
+    def hurry(self, *_: object) -> None:
         """Someone sits there: requests are finished, but nobody waits for clients to go."""
         self.asked.set()
-        self.hurried.set()
+        (self.forced if self.hurried.is_set() else self.hurried).set()
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until someone is in a hurry."""
@@ -77,18 +86,20 @@ async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], N
     """Serve until a signal says otherwise; `ready` is called when requests are answered."""
     app = create_app(settings, url=url)
     service: Service = app.state.service
-    drain = Drain()
+    drain = Drain(is_alone=settings.workers == 1)
     drain.listen()
     async with app.router.lifespan_context(app):
         with _metrics_server(service, settings):
             server = _server(app, settings, port)
             serving = asyncio.create_task(server.serve())
+            serving.add_done_callback(drain.hurry)
             announcing = asyncio.create_task(_announce(settings.host, port, ready))
             await drain.asked.wait()
             announcing.cancel()
-            await _drain(service, settings, drain)
-            server.stop()  # type: ignore[no-untyped-call]  # Granian's has no types
-            await serving
+            service.lifecycle.draining = True
+            log.info("draining", seconds=settings.drain_seconds)
+            await drain.pause(settings.drain_seconds)
+            await _finish(service, server, serving, drain)
 
 
 def _server(app: FastAPI, settings: Settings, port: int) -> Server:
@@ -135,10 +146,24 @@ async def _announce(host: str, port: int, ready: Callable[[], None]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _drain(service: Service, settings: Settings, drain: Drain) -> None:
-    service.lifecycle.draining = True
-    log.info("draining", seconds=settings.drain_seconds)
-    await drain.pause(settings.drain_seconds)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FINISH_SECONDS):
-            await service.lifecycle.idle()
+async def _finish(
+    service: Service, server: Server, serving: asyncio.Task[None], drain: Drain
+) -> None:
+    """Let requests under way and the server come to their end; cut off what does not in time."""
+    ending = asyncio.create_task(_end(service, server, serving))
+    forced = asyncio.create_task(drain.forced.wait())
+    waited = {ending, forced}
+    await asyncio.wait(waited, timeout=FINISH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():
+        log.warning("requests were cut off", number=service.lifecycle.in_flight)
+    for task in waited:
+        task.cancel()
+    outcome, _ = await asyncio.gather(ending, forced, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
+async def _end(service: Service, server: Server, serving: asyncio.Task[None]) -> None:
+    await service.lifecycle.idle()
+    server.stop()  # type: ignore[no-untyped-call]  # Granian's has no types
+    await serving

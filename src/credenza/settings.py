@@ -7,14 +7,28 @@ a value or as the path of a file (`…_FILE`); the file wins and is read again w
 
 import ipaddress
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """Settings cannot be used; its text has a line each, which names it and never its value."""
 
 
 class Auth(StrEnum):
@@ -32,14 +46,59 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
-def _existing_file(path: Path) -> Path:
-    if not path.is_file():
-        msg = f"there is no file {path}"
-        raise ValueError(msg)
+def _readable(path: Path) -> Path:
+    """Refuse a file that cannot be read; the path is not told, for it may be the secret itself."""
+    try:
+        path.read_text()
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from None
     return path
 
 
-SecretFile = Annotated[Path, AfterValidator(_existing_file)]
+SecretFile = Annotated[Path, AfterValidator(_readable)]
+
+_HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]{1,5})?")
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    """Return whether a URL has one of the schemes and is cut where its author meant it to be.
+
+    A password with an unescaped `/`, `?` or `#` would otherwise end up in messages about ports.
+    """
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return (
+        parts.scheme in schemes
+        and not parts.fragment
+        and "@" not in parts.path
+        and all(_HOST.fullmatch(host) for host in hosts)
+    )
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    if not _is_url(value.get_secret_value(), ("postgresql", "postgres")):
+        raise ValueError(
+            "must be postgresql://user:password@host:port/database, with the password "
+            "percent-encoded"
+        )
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not _is_url(value.get_secret_value(), ("redis", "rediss", "unix")):
+        raise ValueError(
+            "must be redis://user:password@host:port/number, with the password percent-encoded"
+        )
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 def default_home() -> Path:
@@ -66,14 +125,14 @@ class Settings(BaseSettings):
     environment: str = Field("development", description="Name of the deployment, for logs.")
 
     # Where the data is
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None,
         description="`postgresql://…` of PostgreSQL 14 or newer; absent: the embedded one.",
     )
     database_password_file: SecretFile | None = Field(
         None, description="File with the database password, read at each connect."
     )
-    migration_database_url: SecretStr | None = Field(
+    migration_database_url: DatabaseUrl | None = Field(
         None, description="Direct URL for migrations where `DATABASE_URL` is a pooler."
     )
     database_pool_size: int = Field(
@@ -99,7 +158,7 @@ class Settings(BaseSettings):
     )
 
     # Cache
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisUrl | None = Field(
         None,
         description="`redis://…` of Redis 6 or Valkey; absent: near cache only, and only in the "
         "one process of an embedded home.",
@@ -160,6 +219,16 @@ class Settings(BaseSettings):
         LogFormat.AUTO, description="json, console, or auto: console on a terminal."
     )
 
+    @classmethod
+    def load(cls) -> Self:
+        """Return the settings of the environment; SettingsError where they cannot be used."""
+        try:
+            return cls()
+        except ValidationError as error:
+            # Pydantic's own text repeats the values, and they may be secrets.
+            faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError("\n".join(_fault(fault) for fault in faults))
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -169,6 +238,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
+        if self.metrics_port is not None and self.metrics_port == self.port:
+            raise ValueError("METRICS_PORT is the same as PORT: it must be another one")
+        if self.auth_token_file is not None and self.auth is not Auth.OFF and not self.token():
+            raise ValueError("AUTH_TOKEN_FILE is empty: it must have the bearer token")
         if self.auth is Auth.TOKEN and not self.token():
             raise ValueError("AUTH=token needs AUTH_TOKEN or AUTH_TOKEN_FILE")
         if self.auth is None and not self.token() and not self.is_loopback:
@@ -234,6 +307,11 @@ class Settings(BaseSettings):
 
 
 def _secret(file: Path | None, value: SecretStr | None) -> str:
-    if file is not None:
-        return file.read_text().strip()
-    return value.get_secret_value() if value is not None else ""
+    text = file.read_text() if file is not None else value.get_secret_value() if value else ""
+    return text.strip()
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """Return one fault as `NAME: what is wrong`; rules about several settings name them."""
+    names = [str(name).upper() for name in fault["loc"]]
+    return ": ".join([*names, fault["msg"].removeprefix("Value error, ")])

@@ -1,10 +1,12 @@
 """Several processes on one port: starts them, again if need be, and passes signals on.
 
 Must not know what they do. Each is `credenza one-of-many` with the database's URL in its
-environment.
+environment. Its standard input is a pipe that closes with the supervisor, however that ends: then
+it ends too, and the port is free for the next start.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -53,6 +55,7 @@ class _Crew:
         self._folder = folder
         self._members: set[Process] = set()
         self._ending = asyncio.Event()
+        self._last: int = signal.SIGTERM
 
     def listen(self) -> None:
         """Pass signals on from now on."""
@@ -60,9 +63,15 @@ class _Crew:
             asyncio.get_running_loop().add_signal_handler(number, self._pass_on, number)
 
     def _pass_on(self, number: int) -> None:
+        """Pass a signal on; SIGTERM that is repeated means hurry, as Ctrl-C does."""
+        self._last = signal.SIGINT if self._ending.is_set() else number
         self._ending.set()
         for member in self._members:
-            member.send_signal(number)
+            self._tell(member)
+
+    def _tell(self, member: Process) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            member.send_signal(self._last)
 
     async def keep_one(self) -> None:
         """Run one process, again and again until all are to end."""
@@ -71,12 +80,19 @@ class _Crew:
             member = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "credenza", "one-of-many"),
                 env=self._environment,
+                stdin=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
             self._members.add(member)
+            if self._ending.is_set():  # the signal came while it was made
+                self._tell(member)
             status = await member.wait()
             self._members.discard(member)
             mark_process_dead(member.pid, self._folder)  # type: ignore[no-untyped-call]
             if not self._ending.is_set():
                 log.error("a process ended", pid=member.pid, status=status)
-                await asyncio.sleep(AGAIN_SECONDS)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), AGAIN_SECONDS)

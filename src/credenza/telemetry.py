@@ -7,9 +7,10 @@ Labels are route templates and closed vocabularies, never what a client sends.
 
 import logging
 import sys
+import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -19,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import ExcInfo
 
 from credenza import __version__
 
@@ -152,14 +154,13 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
     ]
     if as_json:
         shared += [
-            # Without the local variables, for they hold documents, keys and passwords.
-            ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            ExceptionRenderer(_as_records),
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
     else:
         shared.append(
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=sys.stderr.isatty(), exception_formatter=_write_frames
             )
         )
     structlog.configure(
@@ -168,6 +169,21 @@ def set_up_logs(*, level: str, as_json: bool) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _as_records(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    """Return types and frames of an exception and its causes, and nothing that it says.
+
+    Messages and local variables hold documents: PostgreSQL shows the row that it refuses.
+    """
+    records = ExceptionDictTransformer(show_locals=False)(exc_info)
+    return [{name: record[name] for name in ("exc_type", "frames")} for record in records]
+
+
+def _write_frames(out: TextIO, exc_info: ExcInfo) -> None:
+    """Write the same for people, without the causes."""
+    frames = "".join(traceback.format_tb(exc_info[2]))
+    out.write(f"\n{frames}{exc_info[0].__qualname__}")
 
 
 def _to_json(event: Any, **_: Any) -> str:

@@ -69,7 +69,11 @@ class Upkeep:
                 if wrong is not None and await run_migrations():
                     continue
             except errors.Problem as problem:
-                log.warning("waiting for the database", detail=problem.detail)
+                log.warning(
+                    "waiting for the database",
+                    detail=problem.detail,
+                    cause=repr(problem.__cause__),
+                )
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _measure(self) -> None:
@@ -125,7 +129,12 @@ async def run_migrations(url: str | None = None) -> bool:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
     said = output.decode(errors="replace").strip()
     if process.returncode:
         log.error("migration failed", output=said[-2000:])

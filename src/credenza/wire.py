@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Annotated, Any, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
@@ -106,6 +106,14 @@ class DocumentList(BaseModel):
     next: str | None = Field(description="Path of the next page; null on the last.")
 
 
+def _whole(value: object) -> object:
+    """Return 60.0 as 60: JSON has one kind of number (RFC 8259 §6)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+MaxAge = Annotated[int, Field(ge=0, le=31_536_000), BeforeValidator(_whole)]
+
+
 class CollectionSettings(BaseModel):
     """What can be set for a collection."""
 
@@ -114,7 +122,7 @@ class CollectionSettings(BaseModel):
     cache_ttl: Annotated[float, Field(gt=0, le=60)] | None = Field(
         None, description="Seconds that the server may keep a document; null: `CACHE_TTL`."
     )
-    http_max_age: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(
+    http_max_age: MaxAge | None = Field(
         None,
         description="Seconds that browsers and CDNs may reuse an answer without asking; null: "
         "they ask each time.",
@@ -122,6 +130,12 @@ class CollectionSettings(BaseModel):
     require_if_match: bool = Field(
         False, description="Refuse PUT, PATCH and DELETE of a document without If-Match (428)."
     )
+
+
+class CollectionChange(CollectionSettings):
+    """A merge patch of a collection's settings: null is the default again."""
+
+    require_if_match: bool | None = None  # type: ignore[assignment]  # a patch, not settings
 
 
 class Collection(BaseModel):
@@ -155,7 +169,8 @@ class ImportReport(BaseModel):
 class FieldError(BaseModel):
     """A place in the body and what is wrong there."""
 
-    pointer: str = Field(description="JSON Pointer (RFC 6901).")
+    pointer: str | None = Field(None, description="JSON Pointer (RFC 6901).")
+    line: int | None = Field(None, description="Line of an import, from 1.")
     detail: str
 
 

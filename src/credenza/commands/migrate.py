@@ -13,8 +13,10 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from cyclopts import Parameter
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from credenza import embedded, sql
@@ -35,10 +37,12 @@ def migrate(
     A database that is newer than this version is left as it is, so that a rollback can start.
     Going back to a revision drops what later ones have made; `base` drops everything.
     """
-    settings = Settings()
+    settings = Settings.load()
     try:
         print(asyncio.run(_migrate(settings, to)))
-    except (EmbeddedError, OSError, asyncpg.PostgresError) as error:
+    except DBAPIError as error:
+        sys.exit(f"credenza: {error.orig}")
+    except (EmbeddedError, CommandError, OSError, asyncpg.PostgresError) as error:
         sys.exit(f"credenza: {error}")
 
 
@@ -60,7 +64,8 @@ async def _bring(settings: Settings, url: str, to: str | None) -> str:
     finally:
         await connection.close()
     if _is_reached(current, to):
-        return f"schema at {current or BASE}: nothing to do"
+        ahead = f", newer than this version's {sql.head()}" if (current or "") > sql.head() else ""
+        return f"schema at {current or BASE}{ahead}: nothing to do"
     return await _run(settings, url, to)
 
 

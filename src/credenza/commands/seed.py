@@ -28,7 +28,7 @@ def seed(
 
 
 async def _seed(url: str | None) -> None:
-    async with reached(Settings(), url) as target:
+    async with reached(Settings.load(), url) as target:
         for name in COLLECTIONS:
             plan = Plan(name, whole=True, on_conflict=OnConflict.SKIP)
             report = await target.import_lines(plan, _lines(name))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator
 import structlog
 import uvloop
 
-from credenza import __version__, embedded
+from credenza import __version__, embedded, errors
 from credenza.embedded import EmbeddedError
 from credenza.serving import free_port, work
 from credenza.settings import Settings
@@ -23,10 +24,9 @@ log = structlog.get_logger()
 def serve() -> None:
     """Serve until SIGTERM or Ctrl-C; without DATABASE_URL on an embedded PostgreSQL."""
     settings = _prepared()
-    try:
-        port = free_port(settings.host, settings.port)
-    except OSError as error:
-        sys.exit(f"credenza: cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+    port = _free(settings.host, "PORT", settings.port)
+    if settings.metrics_port is not None:
+        _free(settings.host, "METRICS_PORT", settings.metrics_port)
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
         uvloop.run(_serve(settings, port))
 
@@ -35,13 +35,33 @@ def one_of_many() -> None:
     """Serve as one of several processes; the supervisor's, not for people."""
     settings = _prepared()
     url = settings.external_url()
-    uvloop.run(work(settings, url=url, port=settings.port, ready=lambda: None))
+    uvloop.run(_one_of_many(settings, url))
+
+
+async def _one_of_many(settings: Settings, url: str) -> None:
+    loop = asyncio.get_running_loop()
+    pipe = sys.stdin.fileno()
+
+    def end() -> None:
+        loop.remove_reader(pipe)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    loop.add_reader(pipe, end)  # it closes with the supervisor
+    await work(settings, url=url, port=settings.port, ready=lambda: None)
 
 
 def _prepared() -> Settings:
-    settings = Settings()
+    settings = Settings.load()
     set_up_logs(level=settings.log_level, as_json=settings.logs_json)
     return settings
+
+
+def _free(host: str, name: str, port: int) -> int:
+    """Return the port, or a free one for 0; end with a word on what stands against it."""
+    try:
+        return free_port(host, port)
+    except OSError as error:
+        sys.exit(f"credenza: {name}: cannot listen on {host}:{port}: {error.strerror}")
 
 
 async def _serve(settings: Settings, port: int) -> None:
@@ -76,7 +96,7 @@ async def _database(settings: Settings, address: str) -> AsyncIterator[str]:
             if not await bring_up_to_date(settings, url):
                 sys.exit("credenza: the database could not be migrated; the log says why")
             yield url
-    except EmbeddedError as error:
+    except (EmbeddedError, errors.Problem) as error:
         sys.exit(f"credenza: {error}")
 
 

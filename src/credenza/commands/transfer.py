@@ -116,7 +116,7 @@ def _bar() -> Progress:
 
 
 async def _import(file: Path, plan: Plan, from_line: int, url: str | None) -> None:
-    settings = Settings()
+    settings = Settings.load()
     max_line = settings.max_body_bytes + ENVELOPE_BYTES
     with _bar() as bar:
         task = bar.add_task(f"into {plan.collection}", total=sources.size(file))
@@ -138,7 +138,7 @@ async def _blanked(parts: AsyncIterator[list[bytes]], lines: int) -> AsyncIterat
 
 
 async def _export(file: Path, collection: str, url: str | None, *, whole: bool) -> None:
-    async with reached(Settings(), url) as target:
+    async with reached(Settings.load(), url) as target:
         with sources.written(file) as sink, _bar() as bar:
             task = bar.add_task(f"out of {collection}", total=None)
             async for part in target.export(collection, "document" if whole else "data"):

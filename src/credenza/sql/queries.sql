@@ -1,11 +1,13 @@
 -- Every statement names its collection as a plain $1 and touches that collection alone, draws no
 -- sequence, calls no volatile function in UPDATE or DO UPDATE, and takes arrays as text[]: then an
--- engine that shards by collection can route it (docs/decisions/sharding.md; a test holds it).
+-- engine that shards by collection can route it, which a test holds
+-- (docs/decisions/0011-one-collection-a-statement.md).
 --
 -- A version is decided while the row's lock is held: an insert takes the writer's clock in
 -- microseconds, an overwrite greatest(documents.version + 1, clock). A deleted document stays as a
 -- tombstone (data IS NULL) for a day, so that a re-created one gets a higher version. A row whose
--- incarnation is not its collection's belongs to a deleted collection: it counts as absent.
+-- incarnation is not its collection's belongs to a deleted collection: it counts as absent. A write
+-- that waited while its collection was deleted and made again replaces nothing of the new one.
 
 -- name: get_document
 SELECT collections.incarnation, documents.version, documents.created_at, documents.updated_at,
@@ -40,11 +42,12 @@ SET incarnation = excluded.incarnation,
         THEN excluded.created_at ELSE documents.created_at END,
     updated_at = excluded.updated_at,
     data = excluded.data
-WHERE documents.data IS NULL
-   OR documents.incarnation <> excluded.incarnation
-   OR (NOT $7::boolean
-       AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
-       AND ($8::timestamptz IS NULL OR documents.updated_at < $8::timestamptz))
+WHERE documents.incarnation < excluded.incarnation
+   OR (documents.incarnation = excluded.incarnation
+       AND (documents.data IS NULL
+            OR (NOT $7::boolean
+                AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
+                AND ($8::timestamptz IS NULL OR documents.updated_at < $8::timestamptz))))
 RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
           documents.data::text AS data;
 
@@ -103,7 +106,9 @@ SET incarnation = excluded.incarnation,
     created_at = excluded.created_at,
     updated_at = excluded.updated_at,
     data = excluded.data
-WHERE documents.data IS NULL OR documents.incarnation <> excluded.incarnation OR $7::boolean
+WHERE documents.incarnation < excluded.incarnation
+   OR (documents.incarnation = excluded.incarnation
+       AND (documents.data IS NULL OR $7::boolean))
 RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
           documents.updated_at, documents.data::text AS data;
 

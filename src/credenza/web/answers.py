@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from credenza import errors, wire
 from credenza.values import valid_collection, valid_id
+from credenza.web.problems import methods_at, not_allowed
 
 JSON = "application/json"
 DEFAULT_COLLECTION = "default"
@@ -26,6 +27,8 @@ def collection_of(request: Request) -> str:
 def id_of(request: Request) -> str:
     """Return the id that the path names."""
     id_: str = request.path_params["id"]
+    if id_.startswith("_") and (methods := methods_at(request)):
+        raise not_allowed(methods)
     if not valid_id(id_):
         raise errors.InvalidId(f"{id_!r} is not a document's id.")
     return id_

@@ -1,5 +1,6 @@
 """Collections and their settings: `/v1/collections`."""
 
+import re
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from credenza import errors, values, wire
 from credenza.collections import Collection, Collections
+from credenza.values import valid_collection
 from credenza.web import openapi
 from credenza.web.answers import JSON, as_json, collection_of
 from credenza.web.bodies import MERGE_PATCH_TYPES, Bodies
@@ -14,6 +16,7 @@ from credenza.web.conditional import is_unmodified, write_conditions
 
 MAX_LIMIT: Final = 1000
 DEFAULT_LIMIT: Final = 50
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 NAMED: Final = (openapi.COLLECTION,)
 PAGE: Final = (
@@ -48,9 +51,7 @@ class CollectionEndpoints:
     async def list_(self, request: Request) -> Response:
         """Answer with a page of collections by name."""
         limit = _limit(request)
-        found, following = await self._collections.list(
-            request.query_params.get("after", ""), limit
-        )
+        found, following = await self._collections.list(_after(request), limit)
         path = f"{request.url.path}?limit={limit}&after={following}" if following else None
         page = wire.CollectionList(items=[collection.model for collection in found], next=path)
         return as_json(page, headers={"Link": f'<{path}>; rel="next"'} if path else None)
@@ -73,6 +74,7 @@ class CollectionEndpoints:
         """Merge the body into the settings (RFC 7396)."""
         name, conditions = collection_of(request), write_conditions(request.headers)
         patch = await self._bodies.merge_patch(request)
+        _patched(wire.CollectionSettings(), patch)  # refused whatever is stored
         collection = await self._collections.patch(
             name, lambda settings: _patched(settings, patch), conditions
         )
@@ -87,9 +89,16 @@ class CollectionEndpoints:
 
 def _limit(request: Request) -> int:
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
+    if not _LIMIT.fullmatch(text) or int(text) > MAX_LIMIT:
         raise errors.InvalidQuery(f"limit is a number from 1 to {MAX_LIMIT}.")
     return int(text)
+
+
+def _after(request: Request) -> str:
+    name = request.query_params.get("after")
+    if name is not None and not valid_collection(name):
+        raise errors.InvalidQuery("after is the name of a collection.")
+    return name or ""
 
 
 def _settings(text: bytes) -> wire.CollectionSettings:
@@ -99,10 +108,15 @@ def _settings(text: bytes) -> wire.CollectionSettings:
         raise errors.Unprocessable(
             "These settings are not acceptable.",
             errors=[
-                {"pointer": "".join(f"/{step}" for step in fault["loc"]), "detail": fault["msg"]}
+                {"pointer": _pointer(fault["loc"]), "detail": fault["msg"]}
                 for fault in error.errors(include_url=False)
             ],
         ) from None
+
+
+def _pointer(steps: tuple[int | str, ...]) -> str:
+    """Return a JSON Pointer (RFC 6901 §3)."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps)
 
 
 def _patched(settings: wire.CollectionSettings, patch: values.JSON) -> wire.CollectionSettings:
@@ -165,7 +179,7 @@ _PATCH: Final = openapi.operation(
     answers={200: _SHOWN},
     problems=(*CHANGE_PROBLEMS, errors.NotFound),
     parameters=(*NAMED, openapi.IF_MATCH),
-    body={name: {"schema": openapi.model(wire.CollectionSettings)} for name in MERGE_PATCH_TYPES},
+    body={name: {"schema": openapi.model(wire.CollectionChange)} for name in MERGE_PATCH_TYPES},
 )
 _DELETE: Final = openapi.operation(
     "Delete a collection with its documents",
@@ -174,5 +188,5 @@ _DELETE: Final = openapi.operation(
         *(errors.InvalidId, errors.InvalidHeader, errors.NotFound),
         *(errors.PreconditionFailed, errors.PreconditionRequired, errors.Unavailable),
     ),
-    parameters=(*NAMED, openapi.IF_MATCH),
+    parameters=(*NAMED, openapi.IF_MATCH | {"required": True}),
 )

@@ -45,13 +45,13 @@ def write_conditions(headers: Headers) -> Conditions:
 def is_unmodified(headers: Headers, found: Versioned) -> bool:
     """Return whether a GET is answered 304; PreconditionFailed where it is 412 (§13.2.2)."""
     wanted = _tags(headers, "if-match", weak=False)
+    known = _tags(headers, "if-none-match", weak=True)
     if wanted is not None and wanted != ANY and found.version not in wanted:
         raise errors.PreconditionFailed(f"It has version {found.version}.")
     if wanted is None:
         since = _date(headers.get("if-unmodified-since"))
         if since is not None and found.updated_at.replace(microsecond=0) > since:
             raise errors.PreconditionFailed(f"It was changed on {found.last_modified}.")
-    known = _tags(headers, "if-none-match", weak=True)
     if known is not None:
         return known == ANY or found.version in known
     since = _date(headers.get("if-modified-since"))

@@ -171,5 +171,6 @@ def _import(named: tuple[Part, ...]) -> Part:
                 enum=[str(choice) for choice in OnConflict],
             ),
         ),
-        body=openapi.content({"type": "string"}, NDJSON),
+        body=openapi.content({"description": "A JSON value a line."}, NDJSON),
+        needs_body=False,
     )

@@ -17,7 +17,9 @@ from credenza.settings import Settings
 
 ID_PATTERN: Final = r"^(?!\.{1,2}$)[A-Za-z0-9.~\-][A-Za-z0-9._~\-]{0,127}$"
 COLLECTION_PATTERN: Final = r"^[a-z0-9][a-z0-9_\-]{0,62}$"
-TAGS_PATTERN: Final = r'^(\*|(W/)?"[0-9]{1,16}"(, ?(W/)?"[0-9]{1,16}")*)$'
+TAGS_PATTERN: Final = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)?$'
+NAME_PATTERN: Final = r'[^$.,"()\u0000][^.,"()\u0000]*(\.[^.,"()\u0000]+){0,3}'
+"""A field's path; quoted steps are left to the text, for no pattern can tell a JSON string."""
 
 Part = dict[str, Any]
 
@@ -27,11 +29,19 @@ MODELS: Final = (
     wire.Collection,
     wire.CollectionList,
     wire.CollectionSettings,
+    wire.CollectionChange,
     wire.ImportReport,
     wire.ProblemDetails,
     wire.ServiceDocument,
     wire.Health,
 )
+
+EVERYWHERE: Final[tuple[type[errors.Problem], ...]] = (
+    errors.Unauthenticated,
+    errors.Forbidden,
+    errors.Overloaded,
+)
+"""What every request but a probe's can be answered with."""
 
 ANYTHING: Final[Part] = {"description": "Any JSON value."}
 
@@ -57,6 +67,21 @@ def parameter(name: str, place: str, description: str, **schema: Any) -> Part:
     }
 
 
+def names(name: str, description: str, *, pattern: str, maximum: int) -> Part:
+    """Return a query parameter that is a comma-separated list of fields."""
+    return parameter(name, "query", description) | {
+        "style": "form",
+        "explode": False,
+        "schema": {
+            "type": "array",
+            "items": {"type": "string", "pattern": pattern},
+            "minItems": 1,
+            "maxItems": maximum,
+            "uniqueItems": True,
+        },
+    }
+
+
 ID: Final = parameter("id", "path", "The document's id.", pattern=ID_PATTERN)
 COLLECTION: Final = parameter(
     "collection", "path", "The collection's name.", pattern=COLLECTION_PATTERN
@@ -73,26 +98,21 @@ IF_NONE_MATCH: Final = parameter(
 PREFER: Final = parameter(
     "Prefer",
     "header",
-    "`return=minimal` leaves the document out of the answer.",
-    enum=["return=minimal", "return=representation"],
+    "`return=minimal` leaves the document out of the answer; what is not known is ignored "
+    "(RFC 7240).",
 )
 LIMIT: Final = parameter(
     "limit", "query", "Documents of a page.", type="integer", minimum=1, maximum=1000, default=50
 )
-ORDER: Final = parameter(
+ORDER: Final = names(
     "order",
-    "query",
-    "Fields to sort by, each with `.asc` or `.desc`; `$id`, `$version`, `$created_at`, "
+    "Fields to sort by, each once, each with `.asc` or `.desc`; `$id`, `$version`, `$created_at`, "
     "`$updated_at` are the metadata.",
-    default="$id",
-    pattern=r"^(\$id|\$version|\$created_at|\$updated_at|[a-z]{1,9}(\.[a-z]{5,9})?)"
-    r"(\.asc|\.desc)?$",
+    pattern=rf"^(\$(id|version|created_at|updated_at)|{NAME_PATTERN})(\.asc|\.desc)?$",
+    maximum=5,
 )
-SELECT: Final = parameter(
-    "select",
-    "query",
-    "Fields of the data to answer with.",
-    pattern=r"^[a-z]{1,9}(\.[a-z]{1,9})?(,[a-z]{1,9}){0,5}$",
+SELECT: Final = names(
+    "select", "Fields of the data to answer with.", pattern=rf"^{NAME_PATTERN}$", maximum=64
 )
 CURSOR: Final = parameter("cursor", "query", "Where to go on; taken from `next`, never made up.")
 FILTER: Final[Part] = {
@@ -106,10 +126,10 @@ FILTER: Final[Part] = {
     "string.",
     "schema": {
         "type": "object",
-        "propertyNames": {"pattern": r"^data\.[a-z]{1,9}$"},
+        "propertyNames": {"pattern": rf"^data\.{NAME_PATTERN}$"},
         "additionalProperties": {
             "type": "string",
-            "pattern": r"^(not\.)?(eq|neq|gt|gte|lt|lte)\.[a-z0-9]{0,9}$",
+            "pattern": r"^(not\.)?(has|(eq|neq|gt|gte|lt|lte)\.[^\u0000]*)$",
         },
     },
 }
@@ -134,11 +154,15 @@ def operation(
     problems: Iterable[type[errors.Problem]] = (),
     parameters: Iterable[Part] = (),
     body: Part | None = None,
+    needs_body: bool = True,
+    is_probe: bool = False,
 ) -> dict[str, Any]:
-    """Return a route's keyword arguments: what it takes, what it answers, how it can fail."""
+    """Return a route's keyword arguments: what it takes, what it answers, how it can fail.
+
+    A probe is answered without a token and whatever the load.
+    """
     responses: dict[int | str, Part] = dict(answers.items())
-    everywhere: tuple[type[errors.Problem], ...] = (errors.Unauthenticated, errors.Overloaded)
-    for problem in (*problems, *everywhere):
+    for problem in (*problems, *(() if is_probe else EVERYWHERE)):
         said = responses.setdefault(
             problem.status,
             {
@@ -147,9 +171,9 @@ def operation(
             },
         )
         said["description"] = f"{said['description']} {problem.code}.".strip()
-    extra: Part = {"parameters": list(parameters)}
+    extra: Part = {"parameters": list(parameters), **({"security": []} if is_probe else {})}
     if body is not None:
-        extra["requestBody"] = {"required": True, "content": body}
+        extra["requestBody"] = {"required": needs_body, "content": body}
     return {
         "summary": summary,
         "responses": responses,

@@ -174,11 +174,17 @@ _SERVICE: Final = openapi.operation(
         }
     },
 )
-_HEALTH: Final = openapi.operation("Tell the state of everything", answers={200: _ANSWER})
-_LIVE: Final = openapi.operation("Tell whether the process lives", answers={200: _ANSWER})
+_HEALTH: Final = openapi.operation(
+    "Tell the state of everything", answers={200: _ANSWER}, is_probe=True
+)
+_LIVE: Final = openapi.operation(
+    "Tell whether the process lives", answers={200: _ANSWER}, is_probe=True
+)
 _READY: Final = openapi.operation(
-    "Tell whether requests can be served", answers={200: _ANSWER, 503: _UNAVAILABLE}
+    "Tell whether requests can be served",
+    answers={200: _ANSWER, 503: _UNAVAILABLE},
+    is_probe=True,
 )
 _STARTUP: Final = openapi.operation(
-    "Tell whether it has started", answers={200: _ANSWER, 503: _UNAVAILABLE}
+    "Tell whether it has started", answers={200: _ANSWER, 503: _UNAVAILABLE}, is_probe=True
 )

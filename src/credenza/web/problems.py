@@ -58,12 +58,14 @@ async def on_problem(request: Request, error: Exception) -> Response:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer for what the router refuses: unknown paths and methods."""
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(methods_at(request))
-        return _answer(
-            request,
-            errors.MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed}),
-        )
+        return _answer(request, not_allowed(methods_at(request)))
     return _answer(request, errors.NotFound(f"There is nothing at {request.url.path}."))
+
+
+def not_allowed(methods: list[str]) -> errors.MethodNotAllowed:
+    """Return the refusal of a method where these are known."""
+    allowed = ", ".join(methods)
+    return errors.MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed})
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -73,10 +75,12 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 
 def methods_at(request: Request) -> list[str]:
     """Return the methods of all routes that match the request's path (RFC 9110 §10.2.1)."""
+    is_reserved = request.url.path.rpartition("/")[2].startswith("_")
     methods: set[str] = set()
     for route in request.app.state.routes:
         match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
+        # Names that begin with `_` are no ids, although a router takes them for one.
+        if match is not Match.NONE and not (is_reserved and route.path.endswith("{id}")):
             methods |= route.methods or set()
     return sorted(methods)
 

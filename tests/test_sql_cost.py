@@ -1,0 +1,171 @@
+"""What SQL costs: the index or key that each page is read from, and the statements of each request.
+
+The plans are those of 20,000 documents; the statements are counted in PostgreSQL's own log.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+import pytest
+
+from conftest import Serve
+from credenza import query
+from databases import connected, create_migrated, statements
+from servers import Postgres
+from test_sql import QUERIES, nodes, prepared
+
+PAGE = 51
+"""Rows that a page of the default size asks for."""
+
+# Indexes
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: Postgres) -> str:
+    """Make a database with 20,000 documents in a collection and return its name."""
+    return asyncio.run(fill(postgres))
+
+
+async def fill(postgres: Postgres) -> str:
+    """Store documents of which one in a thousand has a given `a`."""
+    name = await create_migrated(postgres)
+    async with connected(postgres, name) as connection:
+        await connection.execute("""
+            INSERT INTO collections VALUES ('c', 5, 5, now(), now(), '{}', true);
+            INSERT INTO documents
+            SELECT 'c', to_char(n, 'FM00000'), 5, n, now(), now(),
+                   jsonb_build_object('a', n % 1000, 'o', jsonb_build_object('b', n % 1000))
+            FROM generate_series(1, 20000) AS n
+        """)
+        await connection.execute("VACUUM ANALYZE")  # as autovacuum would, soon after
+    return name
+
+
+EQUALITIES = [("a", "eq.7"), ("o", 'eq.{"b":7}'), ("o.b", "eq.7")]
+
+
+@pytest.mark.parametrize("pair", EQUALITIES)
+@pytest.mark.parametrize(
+    ("mode", "order"),
+    [
+        ("force_custom_plan", "$id"),
+        ("auto", "$id"),
+        ("force_generic_plan", "$version"),
+        ("force_generic_plan", "a.desc"),
+    ],
+)
+async def test_equality_is_answered_by_the_index(
+    postgres: Postgres, filled: str, mode: str, order: str, pair: tuple[str, str]
+) -> None:
+    """The GIN index on data finds the rows.
+
+    In a plan for the value, in the one that PostgreSQL prefers after many executions, and, where no
+    other index gives the order, in one made for any value.
+    """
+    async with connected(postgres, filled) as connection:
+        statement = prepared([pair, ("order", order)], limit=PAGE)
+        plan = await explained(connection, mode, *statement)
+    assert "documents_data" in {node.get("Index Name") for node in plan}
+    assert max(node["Actual Rows"] for node in plan) <= 20
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("place", [None, ("15000",)])
+async def test_a_page_is_read_from_the_primary_key(
+    postgres: Postgres, filled: str, mode: str, place: query.Position | None
+) -> None:
+    """In its order, from where the last one ended, and no more rows than it has."""
+    async with connected(postgres, filled) as connection:
+        plan = await explained(connection, mode, *prepared([], place, limit=PAGE))
+    (scan,) = [node for node in plan if node.get("Relation Name") == "documents"]
+    assert (scan["Node Type"], scan["Index Name"]) == ("Index Scan", "documents_pkey")
+    assert scan["Actual Rows"] == PAGE
+    assert scan.get("Rows Removed by Filter", 0) == 0
+
+
+async def explained(
+    connection: asyncpg.Connection, mode: str, text: str, arguments: list[Any]
+) -> list[dict[str, Any]]:
+    """Return the nodes that a prepared statement runs, by a plan of that mode."""
+    await connection.execute(f"SET plan_cache_mode = {mode}")
+    await connection.execute(f"PREPARE page AS {text}")
+    given = ", ".join(
+        str(each) if isinstance(each, int) else "'" + str(each).replace("'", "''") + "'"
+        for each in arguments
+    )
+    for _ in range(EXECUTIONS):
+        await connection.execute(f"EXECUTE page({given})")
+    return list(
+        nodes(await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page({given})"))
+    )
+
+
+EXECUTIONS = 10
+"""After five PostgreSQL thinks about a plan for any value."""
+
+# Cost
+
+
+KNOWN = {" ".join(text.split()): name for name, text in QUERIES.items()}
+A_PATCH = ["BEGIN;", "lock_document", "replace_document", "COMMIT;"]
+A_CHUNK = ["get_collection", "BEGIN;", "import_documents", "COMMIT;"]
+NDJSON = {"headers": {"Content-Type": "application/x-ndjson"}}
+STALE = {"headers": {"If-Match": '"1"'}}
+COSTS: list[tuple[str, str, dict[str, Any], int, list[str]]] = [
+    ("GET", "/a", {}, 200, ["get_document"]),
+    ("HEAD", "/a", {}, 200, ["get_document"]),
+    ("GET", "/a", {"headers": {"If-None-Match": "*"}}, 304, ["get_document"]),
+    ("GET", "/missing", {}, 404, ["get_document"]),
+    ("POST", "", {"json": 1}, 201, ["insert_document"]),
+    ("PUT", "/new", {"json": 1}, 201, ["put_document"]),
+    ("PUT", "/new", {"json": 2}, 200, ["put_document"]),
+    ("PUT", "/new", {"json": 3, "headers": {"If-Match": "*"}}, 200, ["replace_document"]),
+    ("PUT", "/new", {"json": 4} | STALE, 412, ["replace_document", "get_document"]),
+    ("PATCH", "/new", {"json": {}}, 200, A_PATCH),
+    ("DELETE", "/new", STALE, 412, ["delete_document", "get_document"]),
+    ("DELETE", "/new", {}, 204, ["delete_document"]),
+    ("GET", "", {}, 200, ["list_documents"]),
+    ("GET", "?a=eq.1&order=a.desc", {}, 200, ["list_documents"]),
+    ("POST", "/_import", {"content": b"1\n2\n" * 200} | NDJSON, 200, A_CHUNK),
+    ("GET", "/_export", {}, 200, ["list_documents"]),
+]
+
+
+async def test_what_each_request_costs(postgres: Postgres, serve: Serve) -> None:
+    """Statements in PostgreSQL's own log, without a cache: one a request, and none at release.
+
+    The collection's settings are one more, at most once a second.
+    """
+    name = await create_migrated(postgres)
+    with serve(database_url=postgres.database(name)).client() as client:
+        client.put("/data/a", json={"a": 1})
+        client.get("/data")  # makes the key that signs cursors
+        for method, path, options, expected, names in COSTS:
+            before = len(statements(postgres, name))
+            status = client.request(method, f"/data{path}", **options).status_code
+            found = [named(text) for text in statements(postgres, name)[before:]]
+            if "get_collection" not in names and "get_collection" in found:
+                found.remove("get_collection")
+            assert (method, path, status, found) == (method, path, expected, names)
+
+
+async def test_settings_are_read_once_a_second(postgres: Postgres, serve: Serve) -> None:
+    """A hundred writes in a row cost a hundred statements, and one more a second."""
+    name = await create_migrated(postgres)
+    with serve(database_url=postgres.database(name)).client() as client:
+        client.put("/data/a", json=0)
+        before, start = len(statements(postgres, name)), time.monotonic()
+        for number in range(100):
+            assert client.put("/data/a", json=number).status_code == 200
+        seconds = time.monotonic() - start
+    found = [named(text) for text in statements(postgres, name)[before:]]
+    assert found.count("put_document") == 100
+    assert len(found) - 100 == found.count("get_collection") <= seconds + 1
+
+
+def named(text: str) -> str:
+    """Return the name of a statement, or its text where it has none."""
+    flat = " ".join(text.split())
+    return KNOWN.get(flat, "list_documents" if flat.startswith("SELECT page.*") else flat)
