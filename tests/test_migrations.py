@@ -25,6 +25,7 @@ REVISIONS = sorted(
     path.name[:4] for path in (Path(sql.__file__).parent / "migrations/versions").glob("[0-9]*.py")
 )
 OLDEST, NEWEST = REVISIONS[0], REVISIONS[-1]
+SEVERAL = 4
 
 STORED = """
     INSERT INTO collections (collection, incarnation, version, created_at, updated_at, settings,
@@ -102,17 +103,17 @@ async def test_keys_compare_by_code_point_and_begin_with_the_collection(
 
 
 async def test_those_who_start_at_once_migrate_once(postgres: Postgres) -> None:
-    """Six migrations that all see an empty database: one makes the tables, all end well."""
+    """Migrations that all see an empty database: one makes the tables, all end well."""
     name = await create_database(postgres)
     async with connected(postgres, name) as connection:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-            started = [migrate(postgres.database(name)) for _ in range(6)]
-            await blocked(connection, 6)
+            started = [migrate(postgres.database(name)) for _ in range(SEVERAL)]
+            await blocked(connection, SEVERAL)
         ends = [await asyncio.to_thread(each.communicate, timeout=60) for each in started]
-    assert [each.returncode for each in started] == [0] * 6, ends
+    assert [each.returncode for each in started] == [0] * SEVERAL, ends
     said = sorted(output.strip() for output, _ in ends)
-    assert said == [f"schema at {NEWEST}: another process has migrated"] * 5 + [
+    assert said == [f"schema at {NEWEST}: another process has migrated"] * (SEVERAL - 1) + [
         f"schema: base -> {NEWEST}"
     ]
     assert count_creations(postgres, name) == 1

@@ -20,7 +20,7 @@ UNUSABLE = [
     ("WORKERS", "0"),
     ("METRICS_PORT", "-1"),
     ("DATABASE_URL", f"mysql://user:{SECRET}@127.0.0.1/db"),
-    ("DATABASE_URL", f"postgresql://user:{SECRET}/half@127.0.0.1/db"),
+    ("DATABASE_URL", f"postgresql://user:12/{SECRET}@127.0.0.1/db"),
     ("DATABASE_URL", f"postgresql://user:half?{SECRET}@127.0.0.1/db"),
     ("MIGRATION_DATABASE_URL", f"postgresql://user:half#{SECRET}@127.0.0.1/db"),
     ("MIGRATION_DATABASE_URL", f"postgresql://user:[{SECRET}@127.0.0.1/db"),
