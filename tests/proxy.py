@@ -1,12 +1,12 @@
-"""A slow network: passes TCP on, each part late by a time of its own, in order.
+"""Bad networks: one that is slow at random, and one that loses the answer to a statement.
 
-Races that need a thousandth of a second on loopback happen all the time behind it.
+Races that need a thousandth of a second on loopback happen all the time behind the slow one.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 OFTEN_SECONDS: Final = 0.001
@@ -64,3 +64,67 @@ async def _pass_on(
         target.write(part)
         await target.drain()
     raise EOFError
+
+
+class Cutter:
+    """Passes on until a text comes by; what asked for it never hears the answer."""
+
+    def __init__(self, port: int) -> None:
+        self._there = port
+        self._text = b""
+        self._then: Callable[[], None] | None = None
+        self.port = 0
+
+    def cut_after(self, text: bytes, then: Callable[[], None] | None = None) -> None:
+        """Lose the answer to the next part that has the text; `then` is done before the cut."""
+        self._text, self._then = text, then
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        answers, target = await asyncio.open_connection("127.0.0.1", self._there)
+        back = asyncio.create_task(_copy(answers, writer))
+        is_due = False
+        try:
+            while part := await reader.read(65536):
+                is_seen = bool(self._text) and self._text in part
+                if is_seen:
+                    self._text = b""
+                # The simple protocol runs what it names; else a Bind and Execute follow.
+                if is_due or (is_seen and part.startswith(b"Q")):
+                    break
+                is_due = is_seen
+                target.write(part)
+            if part:
+                back.cancel()
+                await asyncio.gather(back, return_exceptions=True)
+                target.write(part)
+                rest = asyncio.create_task(_copy(reader, target))  # a Sync may come by itself
+                await answers.read(65536)  # now it is done
+                rest.cancel()
+                if self._then is not None:
+                    await asyncio.to_thread(self._then)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            back.cancel()
+            for each in (writer, target):
+                each.transport.abort()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while part := await source.read(65536):
+            target.write(part)
+        target.transport.abort()
+
+
+@asynccontextmanager
+async def cutting(port: int) -> AsyncIterator[Cutter]:
+    """Give a way to a port of loopback that can be cut at a statement."""
+    cutter = Cutter(port)
+    server = await asyncio.start_server(cutter.serve, "127.0.0.1", 0)
+    cutter.port = int(server.sockets[0].getsockname()[1])
+    try:
+        yield cutter
+    finally:
+        server.close()

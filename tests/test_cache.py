@@ -269,6 +269,18 @@ async def test_more_debts_than_can_be_kept_change_the_generation(
         assert await two.read(key, loading(NEW)) == NEW
 
 
+async def test_what_is_owed_while_all_is_paid_stays_owed() -> None:
+    """A debt that is made during the payment is not struck out by it."""
+    owed = debts.Debts()
+    owed.overflowed = True
+    began = time.monotonic()
+    owed.add(Key("c", 1, "a"))
+    owed.all_paid(began)
+    assert owed.overflowed
+    owed.all_paid(time.monotonic())
+    assert not owed.overflowed
+
+
 async def test_a_lost_subscription_empties_what_is_held(valkey: Valkey, key: Key) -> None:
     """Messages are missed from then on, so that nothing is served from before."""
     async with replicas(valkey, 2) as (one, two):
@@ -302,7 +314,7 @@ async def test_an_unknown_outcome_is_read_past_the_cache(
     async with replicas(valkey, 2, query_timeout=0.5) as (one, two):
         await one.read(key, loading(OLD))
         await two.read(key, loading(OLD))
-        await one.cache.uncertain(key)
+        one.cache.uncertain(key)
         assert await one.outcome(key, OLD) == "bypass"
         await until(lambda: two.near(key) is None)
         assert await two.read(key, loading(OLD)) == OLD  # the commit has not landed yet

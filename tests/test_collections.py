@@ -1,5 +1,6 @@
 """Collections: their list, their settings, what the settings change, and their end."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx2
 import pytest
 
 from credenza import __version__
+from service import Running
 
 DEFAULTS = {"cache_ttl": None, "http_max_age": None, "require_if_match": False}
 
@@ -259,9 +261,28 @@ def test_methods(client: httpx2.Client, path: str) -> None:
     """Other methods are 405, and Allow names those that there are."""
     answer = client.post(path, json={})
     refusal(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "DELETE, GET, PATCH, PUT"
-    assert client.post("/v1/collections").headers["allow"] == "GET"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH, PUT"
+    assert client.post("/v1/collections").headers["allow"] == "GET, HEAD"
     for reserved, allowed in (("_export", "GET"), ("_import", "POST")):
         answer = client.put(f"/data/{reserved}", json=1)
         refusal(answer, 405, "method-not-allowed")
         assert answer.headers["allow"] == allowed
+
+
+async def test_if_match_is_required_where_it_is_written(service: Running, collection: str) -> None:
+    """Of parallel PUTs without If-Match one creates, and none replaces what that has stored."""
+    async with service.async_client() as many:
+        await many.put(f"/v1/collections/{collection}", json={"require_if_match": True})
+        for id_ in "abcdefgh":
+            path = f"/v1/data/{collection}/{id_}"
+            answers = await asyncio.gather(*(many.put(path, json=n) for n in range(8)))
+            codes = sorted(answer.status_code for answer in answers)
+            assert codes == [201] + [428] * 7
+            for method in ("DELETE", "PATCH"):
+                refused = await many.request(method, path, json={})
+                assert (refused.status_code, refused.json()["code"]) == (
+                    428,
+                    "precondition-required",
+                )
+                missing = await many.request(method, f"{path}-not", json={})
+                assert missing.status_code == 404

@@ -196,6 +196,39 @@ class TestConditions:
         both = long_ago | {"If-Match": current.headers["etag"]}
         assert client.put(path, json=2, headers=both).status_code == 200
 
+    @pytest.mark.parametrize(
+        "date",
+        [
+            *("Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:58 -1400", "yesterday"),
+            "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+        ],
+    )
+    def test_odd_dates_say_nothing(self, client: httpx2.Client, collection: str, date: str) -> None:
+        """A date that cannot be counted with is as good as none (RFC 9110 §13.1.3)."""
+        path, given = f"/v1/data/{collection}/a", {"If-Unmodified-Since": date}
+        client.put(path, json=1)
+        assert client.get(path, headers={"If-Modified-Since": date}).status_code == 200
+        assert client.get(path, headers=given).status_code == 200
+        assert client.put(path, json=2, headers=given).status_code == 200
+        assert client.patch(path, json=3, headers=given).status_code == 200
+        assert client.delete(path, headers=given).status_code == 204
+
+    def test_both_lists_decide(self, client: httpx2.Client, collection: str) -> None:
+        """If-Match and If-None-Match have both to hold; empty elements mean nothing."""
+        path = f"/v1/data/{collection}/a"
+        tag = client.put(path, json=1).headers["etag"]
+        for given in (
+            {"If-Match": "*", "If-None-Match": tag},
+            {"If-Match": tag, "If-None-Match": f'"1", {tag}'},
+            {"If-Match": tag, "If-None-Match": "*"},
+        ):
+            problem(client.put(path, json=2, headers=given), 412, "precondition-failed")
+            problem(client.patch(path, json=2, headers=given), 412, "precondition-failed")
+            problem(client.delete(path, headers=given), 412, "precondition-failed")
+        assert client.get(path, headers={"If-None-Match": f', "1",, {tag} ,'}).status_code == 304
+        given = {"If-Match": f'"1",,{tag},', "If-None-Match": '"1"'}
+        assert client.put(path, json=2, headers=given).status_code == 200
+
     @pytest.mark.parametrize("header", ['"a', "a", '"1" "2"', '"1";'])
     def test_broken_lists_are_refused(
         self, client: httpx2.Client, collection: str, header: str

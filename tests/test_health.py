@@ -180,8 +180,9 @@ def test_a_database_that_does_not_exist(serve: Serve, postgres: Postgres) -> Non
     until(lambda: 'database \\"nowhere\\" does not exist' in running.log(), running.log())
 
 
-def test_only_get_is_answered(client: httpx2.Client) -> None:
-    """The contract has GET alone here; another method is 405 and names it."""
+def test_only_reading_is_answered(client: httpx2.Client) -> None:
+    """The contract has GET alone here, and HEAD with it; another method is 405 and names them."""
     for path in PATHS:
+        assert (client.head(path).status_code, client.head(path).content) == (200, b"")
         answer = client.post(path)
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")

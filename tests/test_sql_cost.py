@@ -110,7 +110,7 @@ EXECUTIONS = 10
 
 KNOWN = {" ".join(text.split()): name for name, text in QUERIES.items()}
 A_PATCH = ["BEGIN;", "lock_document", "replace_document", "COMMIT;"]
-A_CHUNK = ["get_collection", "BEGIN;", "import_documents", "COMMIT;"]
+A_CHUNK = ["BEGIN;", "import_documents", "COMMIT;"]
 NDJSON = {"headers": {"Content-Type": "application/x-ndjson"}}
 STALE = {"headers": {"If-Match": '"1"'}}
 COSTS: list[tuple[str, str, dict[str, Any], int, list[str]]] = [

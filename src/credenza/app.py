@@ -65,9 +65,13 @@ class Service:
             await self.database.close()
 
     async def check_database(self) -> wire.Check:
-        """Return the state of the database and its schema."""
+        """Return the state of the database; and of its schema, until that was found to be right."""
+        wrong = None
         try:
-            wrong = await self.upkeep.schema()
+            if self.lifecycle.started:
+                await self.database.ping()
+            else:
+                wrong = await self.upkeep.schema()
         except errors.Problem as problem:
             return wire.Check(status="down", detail=problem.detail)
         return wire.Check(status="down" if wrong else "ok", detail=wrong)

@@ -5,8 +5,10 @@ A collection's settings are cached like a document, under its name; its incarnat
 document's key, so that one message makes everything of a deleted collection unreachable.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -27,6 +29,9 @@ TOMBSTONE_LIFE: Final = timedelta(hours=24)
 
 MEMO_SECONDS: Final = 1.0
 """How long a collection's settings are taken as they were where there is no cache to ask."""
+
+MAX_DECODED: Final = 1_000
+"""Collections whose settings are kept in a form that is ready to use."""
 
 SETTINGS_KEY: Final = "_settings"
 """Stands for the id where a collection's settings are cached; no document can be called so."""
@@ -74,9 +79,15 @@ class Collections:
         self._writes = writes
         self._decoded: dict[str, tuple[Entry, Collection]] = {}
         self._memo: dict[str, tuple[float, Collection]] = {}
+        self._changes = 0
+        self.garbage = asyncio.Event()
+        """Set when there are rows to delete that nobody can see any more."""
 
     async def find(self, name: str) -> Collection | None:
-        """Return a collection; None where there is none."""
+        """Return a collection, for its settings; None where there is none.
+
+        Where there is no cache to ask they may be those of up to MEMO_SECONDS ago.
+        """
         if not self._cache.answers:
             return await self._remembered(name)
         key = _key(name)
@@ -86,13 +97,15 @@ class Collections:
             return None
         decoded = self._decoded.get(name)
         if decoded is None or decoded[0] is not entry:
+            if len(self._decoded) >= MAX_DECODED:
+                self._decoded.clear()
             decoded = (entry, _from_entry(name, entry.body))
             self._decoded[name] = decoded
         return decoded[1]
 
     async def read(self, name: str) -> Collection:
-        """Return a collection; NotFound where there is none."""
-        found = await self.find(name)
+        """Return a collection as it is now; NotFound where there is none."""
+        found = await (self.find(name) if self._cache.answers else self._stored(name))
         if found is None:
             raise errors.NotFound(f"There is no collection {name!r}.")
         return found
@@ -112,13 +125,14 @@ class Collections:
         self, name: str, settings: wire.CollectionSettings, conditions: Conditions
     ) -> tuple[Collection, bool]:
         created = False
-        if not conditions.must_exist and await self._absent(name):
-            created = await self._store.create_collection(name)
-        if conditions.must_be_absent and not created:
-            raise await self._refused(name)
-        text = settings.model_dump_json(exclude_defaults=True)
-        on = Conditions() if created else conditions
-        row = await self._store.put_collection(name, text, on)
+        async with self._doubtful(name):
+            if not conditions.must_exist and await self._stored(name) is None:
+                created = await self._store.create_collection(name)
+            if conditions.must_be_absent and not created:
+                raise await self._refused(name)
+            text = settings.model_dump_json(exclude_defaults=True)
+            on = Conditions() if created else conditions
+            row = await self._store.put_collection(name, text, on)
         if row is None:
             raise await self._refused(name)
         await self._wrote(name, row)
@@ -139,7 +153,7 @@ class Collections:
         change: Callable[[wire.CollectionSettings], wire.CollectionSettings],
         conditions: Conditions,
     ) -> Collection:
-        async with self._store.locked_collection(name) as locked:
+        async with self._doubtful(name), self._store.locked_collection(name) as locked:
             if locked is None or locked.row.settings is None:
                 raise errors.NotFound(f"There is no collection {name!r}.")
             found = _collection(name, locked.row)
@@ -158,15 +172,17 @@ class Collections:
         await self._writes.run(self._delete(name, conditions))
 
     async def _delete(self, name: str, conditions: Conditions) -> None:
-        version = await self._store.delete_collection(name, conditions)
+        version = None
+        async with self._doubtful(name):
+            if not conditions.contradict:
+                version = await self._store.delete_collection(name, conditions)
         if version is None:
-            if await self._absent(name):
+            if await self._stored(name) is None:
                 raise errors.NotFound(f"There is no collection {name!r}.")
             raise await self._refused(name)
-        self._memo.pop(name, None)
+        self._changed(name)
         await self._cache.wrote(_key(name), Entry(version, None))
-        while await self._store.purge(name):
-            pass
+        self.garbage.set()
 
     async def written_in(self, name: str, write: Callable[[], Awaitable[T | None]]) -> T | None:
         """Write into a collection, which is made if it does not exist; None: the write was refused.
@@ -182,15 +198,25 @@ class Collections:
 
     async def create(self, name: str) -> None:
         """Make a collection with default settings unless it is there."""
-        await self._store.create_collection(name)
-        row = await self._store.get_collection(name)
+        async with self._doubtful(name):
+            await self._store.create_collection(name)
+            row = await self._store.get_collection(name)
         if row is not None:
             await self._wrote(name, row)
 
     async def ensure(self, name: str) -> None:
         """Make the collection unless it is there, whatever the cache says."""
-        if await self._absent(name):
+        if await self._stored(name) is None:
             await self.create(name)
+
+    async def confirm(self, name: str, known: Collection | None, incarnation: int) -> None:
+        """Let the cache forget the collection where a write shows that it knows another one.
+
+        Whoever made the collection may not have told the cache yet, or may have died before.
+        """
+        if self._cache.enabled and (known is None or known.incarnation != incarnation):
+            self._changed(name)
+            await self._cache.forget(_key(name))
 
     async def reap(self, now: datetime) -> None:
         """Delete tombstones that are old enough, and what deleted collections have left."""
@@ -204,31 +230,47 @@ class Collections:
         known = self._memo.get(name)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
-        row = await self._store.get_collection(name)
-        if row is None or row.settings is None:
-            self._memo.pop(name, None)
-            return None
-        found = _collection(name, row)
-        self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
+        changes = self._changes
+        found = await self._stored(name)
+        if found is not None and changes == self._changes:
+            if len(self._memo) >= MAX_DECODED:
+                self._memo.clear()
+            self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
         return found
+
+    async def _stored(self, name: str) -> Collection | None:
+        row = await self._store.get_collection(name)
+        return None if row is None or row.settings is None else _collection(name, row)
 
     async def _load(self, name: str) -> Entry | None:
         row = await self._store.get_collection(name)
         return None if row is None else _entry(row)
 
     async def _wrote(self, name: str, row: CollectionRow) -> None:
-        self._memo.pop(name, None)
+        self._changed(name)
         await self._cache.wrote(_key(name), _entry(row))
 
-    async def _absent(self, name: str) -> bool:
-        row = await self._store.get_collection(name)
-        return row is None or row.settings is None
+    def _changed(self, name: str) -> None:
+        """Forget what is remembered, and what a look-up under way is about to remember."""
+        self._changes += 1
+        self._memo.pop(name, None)
+
+    @asynccontextmanager
+    async def _doubtful(self, name: str) -> AsyncIterator[None]:
+        """Keep a collection from the cache when nobody knows whether its write was committed."""
+        try:
+            yield
+        except errors.Unavailable as problem:
+            if problem.outcome_is_unknown:
+                self._changed(name)
+                self._cache.uncertain(_key(name))
+            raise
 
     async def _refused(self, name: str) -> errors.Problem:
-        row = await self._store.get_collection(name)
-        if row is None or row.settings is None:
+        found = await self._stored(name)
+        if found is None:
             return errors.PreconditionFailed(f"There is no collection {name!r}.")
-        return _refusal(_collection(name, row))
+        return _refusal(found)
 
 
 def _refusal(current: Collection) -> errors.PreconditionFailed:

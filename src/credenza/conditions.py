@@ -42,8 +42,7 @@ class Conditions:
     @property
     def wanted(self) -> list[str] | None:
         """Versions of which one must be stored, as text for SQL; None: whichever."""
-        wanted, unwanted = _versions(self.if_match), self.unwanted or []
-        return wanted and [version for version in wanted if version not in unwanted]
+        return _versions(self.if_match)
 
     @property
     def unwanted(self) -> list[str] | None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import asyncpg
+import structlog
 
 from credenza import errors, sql
 from credenza.settings import Settings
@@ -18,6 +19,7 @@ from credenza.telemetry import Metrics, count_statement
 
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0
+CANCEL_SECONDS: Final = 1.0
 GRACE_SECONDS: Final = 2.0
 """How much longer than the server's own time-out the driver waits for an answer."""
 
@@ -43,6 +45,9 @@ CLIENT_FAULTS: Final = (
     asyncpg.FeatureNotSupportedError,  # class 0A
     asyncpg.PostgresSyntaxError,  # 42601: jsonpath
 )
+
+
+log = structlog.get_logger()
 
 
 class UnsafeDurabilityError(Exception):
@@ -78,10 +83,16 @@ class Database:
         self._settings = settings
         self._metrics = metrics
         self._queries = sql.load()
-        self._pool = asyncpg.create_pool(
+        self._warned = False
+        self._pool = self._new_pool(url, settings.database_pool_size)
+        self._probing = self._new_pool(url, 1)
+
+    def _new_pool(self, url: str, size: int) -> asyncpg.Pool:
+        settings = self._settings
+        return asyncpg.create_pool(
             url,
             min_size=0,
-            max_size=settings.database_pool_size,
+            max_size=size,
             statement_cache_size=settings.database_statement_cache,
             command_timeout=settings.query_timeout + GRACE_SECONDS,
             timeout=CONNECT_SECONDS,
@@ -101,14 +112,17 @@ class Database:
     async def open(self) -> None:
         """Make the pool; connections are made when they are needed."""
         await self._pool
+        await self._probing
 
     async def close(self) -> None:
         """Close the connections; what does not end within some seconds is cut off."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pool.close()
+                await self._probing.close()
         except TimeoutError:
             self._pool.terminate()
+            self._probing.terminate()
 
     def query(self, name: str) -> str:
         """Return the text of the statement of that name."""
@@ -121,8 +135,14 @@ class Database:
 
     async def _refuse_unsafe(self, raw: asyncpg.Connection) -> None:
         """Refuse a database that may lose acknowledged writes (PostgreSQL 19.5, 30.3)."""
-        rows = await raw.fetch(self._queries["get_durability"])
-        off = [name for name, value in dict(rows[0]).items() if value == "off"]
+        found = dict((await raw.fetch(self._queries["get_durability"]))[0])
+        if found.pop("statement_timeout") == "0" and not self._warned:
+            self._warned = True
+            log.warning(
+                "statements have no time-out at the server, which goes on with what was given up: "
+                "set statement_timeout for the role"
+            )
+        off = [name for name, value in found.items() if value == "off"]
         if off and not self._settings.unsafe_durability:
             raise UnsafeDurabilityError(
                 f"the database runs with {', '.join(off)} off and would lose acknowledged writes; "
@@ -138,8 +158,17 @@ class Database:
         `blames` is what a client's fault is called. A write whose connection is lost may have been
         committed: its problem says `outcome: unknown`.
         """
+        async with self._lent(self._pool, blames=blames, writes=writes) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _lent(
+        self, pool: asyncpg.Pool, *, blames: type[errors.Problem], writes: bool
+    ) -> AsyncIterator[Connection]:
         try:
-            raw = await self._pool.acquire(timeout=self._settings.query_timeout)
+            raw = await pool.acquire(timeout=self._settings.query_timeout)
+        except TimeoutError as error:
+            raise errors.Unavailable("The database gave no connection in time.") from error
         except (*DATABASE_AWAY, asyncpg.PostgresError) as error:  # any refusal, also of a password
             raise errors.Unavailable("The database cannot be reached.") from error
         except UnsafeDurabilityError as error:
@@ -147,14 +176,13 @@ class Database:
         try:
             yield Connection(raw, self._queries, self._metrics)
         except asyncpg.QueryCanceledError as error:
-            raise errors.QueryTooExpensive(
-                f"It took longer than {self._settings.query_timeout:g} s."
-            ) from error
+            raise self._gave_up(writes=writes) from error
         except CLIENT_FAULTS as error:
             raise blames(_explain(error)) from error
         except DATABASE_AWAY as error:
-            with suppress(asyncpg.InterfaceError):  # the pool may have seen its end first
-                raw.terminate()
+            if not _is_answer(error) and not isinstance(error, TimeoutError):
+                with suppress(asyncpg.InterfaceError):  # the pool may have seen its end first
+                    raw.terminate()
             raise _away(error, writes=writes) from error
         except asyncio.CancelledError:
             # Given back whole, it would first wait for a server that may hang to take the cancel.
@@ -162,12 +190,25 @@ class Database:
                 raw.terminate()
             raise
         finally:
-            await self._pool.release(raw)
+            await _give_back(pool, raw)
+
+    def _gave_up(self, *, writes: bool) -> errors.Problem:
+        """Name a statement that took too long: a query costs that much, a write waited for a lock.
+
+        What was given up is rolled back.
+        """
+        took = f"It took longer than {self._settings.query_timeout:g} s."
+        if writes:
+            return errors.Unavailable(f"{took} Another write may hold what it waited for.")
+        return errors.QueryTooExpensive(took)
 
     async def ping(self) -> None:
-        """Ask for a sign of life by the simple protocol, which every router answers."""
-        async with self.connection(blames=errors.Unavailable) as connection:
-            await connection.raw.execute("select 1")
+        """Ask for a sign of life by the simple protocol, which every router answers.
+
+        A connection of its own asks: a busy pool is not to look like a dead database.
+        """
+        async with self._lent(self._probing, blames=errors.Unavailable, writes=False) as own:
+            await own.raw.execute("select 1")
 
     async def revision(self) -> str | None:
         """Return the schema's revision; None where there is no schema."""
@@ -179,6 +220,12 @@ class Database:
         return str(rows[0]["version_num"]) if rows else None
 
 
+async def _give_back(pool: asyncpg.Pool, raw: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Release a connection; one whose statement was given up is closed unless that ends soon."""
+    with suppress(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        await pool.release(raw, timeout=CANCEL_SECONDS)
+
+
 async def _keep(_: asyncpg.Connection) -> None:
     """Leave the session as it is: nothing here changes it, and a reset is four statements."""
 
@@ -188,13 +235,17 @@ def _explain(error: asyncpg.PostgresError) -> str:
     return f"PostgreSQL refuses it: {error.message}{detail}"
 
 
-def _away(error: BaseException, *, writes: bool) -> errors.Unavailable:
-    """Name a lost connection; an error that the database answered with means a rollback."""
-    answered = isinstance(error, asyncpg.PostgresError) and not isinstance(
+def _is_answer(error: BaseException) -> bool:
+    """Return whether the database itself has said so, on a connection that goes on."""
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(
         error,
         asyncpg.PostgresConnectionError | asyncpg.AdminShutdownError | asyncpg.CrashShutdownError,
     )
-    if writes and not answered:
+
+
+def _away(error: BaseException, *, writes: bool) -> errors.Unavailable:
+    """Name a lost connection; an error that the database answered with means a rollback."""
+    if writes and not _is_answer(error):
         return errors.Unavailable(
             "The connection to the database was lost; the write may have been committed.",
             outcome="unknown",

@@ -6,6 +6,7 @@ A write tells the cache after its commit and before it answers.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import uuid_utils
@@ -13,7 +14,7 @@ import uuid_utils
 from credenza import errors, values, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
-from credenza.conditions import Conditions
+from credenza.conditions import ANY, Conditions
 from credenza.rows import Row
 from credenza.store import Store
 from credenza.telemetry import Metrics, note_cache
@@ -74,20 +75,29 @@ class Documents:
 
     async def _create(self, collection: str, data: str) -> wire.StoredDocument:
         id_ = str(uuid_utils.uuid7())
+        known = await self._collections.find(collection) if self._cache.enabled else None
         row = await self._collections.written_in(
             collection, lambda: self._store.insert_document(collection, id_, data)
         )
         if row is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
         self._written.labels("create").inc()
+        await self._collections.confirm(collection, known, row.incarnation)
         return row.document()
 
     async def put(
         self, collection: str, id_: str, data: str, conditions: Conditions
     ) -> tuple[wire.StoredDocument, bool]:
         """Store or replace a document; the flag tells whether it was created."""
-        known = await self._checked(collection, id_, conditions)
-        return await self._writes.run(self._put(known, collection, id_, data, conditions))
+        known = await self._collections.find(collection)
+        if not _lacks_if_match(known, conditions):
+            return await self._writes.run(self._put(known, collection, id_, data, conditions))
+        # It may only create, which is decided where it is written.
+        only_new = replace(conditions, if_none_match=ANY)
+        try:
+            return await self._writes.run(self._put(known, collection, id_, data, only_new))
+        except errors.PreconditionFailed:
+            raise _if_match_required(collection) from None
 
     async def _put(
         self,
@@ -166,18 +176,15 @@ class Documents:
     ) -> Collection | None:
         """Return the collection as known; PreconditionRequired where it asks for If-Match."""
         known = await self._collections.find(collection)
-        if (
-            known is not None
-            and known.settings.require_if_match
-            and conditions.if_match is None
-            and not conditions.must_be_absent
-            and await self._stored(collection, id_) is not None
-        ):
-            raise errors.PreconditionRequired(f"Writes in {collection!r} need If-Match.")
+        if _lacks_if_match(known, conditions):
+            if await self._stored(collection, id_) is None:
+                raise _not_found(collection, id_)
+            raise _if_match_required(collection)
         return known
 
     async def _wrote(self, known: Collection | None, collection: str, row: Row, verb: str) -> None:
         self._written.labels(verb).inc()
+        await self._collections.confirm(collection, known, row.incarnation)
         ttl = None if known is None else known.settings.cache_ttl
         await self._cache.wrote(Key(collection, row.incarnation, row.id), _entry(row), ttl)
 
@@ -187,9 +194,20 @@ class Documents:
         try:
             yield
         except errors.Unavailable as problem:
-            if known is not None and problem.members.get("outcome") == "unknown":
-                await self._cache.uncertain(Key(known.name, known.incarnation, id_))
+            if known is not None and problem.outcome_is_unknown:
+                self._cache.uncertain(Key(known.name, known.incarnation, id_))
             raise
+
+
+def _lacks_if_match(known: Collection | None, conditions: Conditions) -> bool:
+    """Return whether a write does not say what it replaces, and the collection asks for it."""
+    if known is None or not known.settings.require_if_match:
+        return False
+    return conditions.if_match is None and not conditions.must_be_absent
+
+
+def _if_match_required(collection: str) -> errors.PreconditionRequired:
+    return errors.PreconditionRequired(f"Writes in {collection!r} need If-Match.")
 
 
 def _entry(row: Row) -> Entry:

@@ -89,7 +89,7 @@ class MethodNotAllowed(Problem):
 
 
 class RequestTimeout(Problem):
-    """The body did not arrive within `BODY_TIMEOUT`; nothing was stored."""
+    """The body did not arrive in time; nothing was stored, but `taken` lines of an import."""
 
     status, code, title = 408, "request-timeout", "The body did not arrive in time"
 
@@ -159,6 +159,11 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str = "", *, retry_after: int = 1, **members: Any) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)}, **members)
+
+    @property
+    def outcome_is_unknown(self) -> bool:
+        """Whether what was to be written may have been committed."""
+        return self.members.get("outcome") == "unknown"
 
 
 class Overloaded(Problem):

@@ -72,7 +72,10 @@ class Lists:
 
     async def _cursors(self) -> Cursors:
         """Return what signs cursors; the keys may change while the service runs."""
-        keys = self._settings.secret_keys() or [await self._own_key()]
+        try:
+            keys = self._settings.secret_keys() or [await self._own_key()]
+        except (OSError, UnicodeError) as error:
+            raise errors.Unavailable("The service cannot read its signing keys.") from error
         if self._signer is None or self._signer[0] != keys:
             self._signer = (keys, Cursors(keys))
         return self._signer[1]

@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes of a request's body."
     )
-    max_depth: int = Field(100, ge=1, le=1000, description="Levels that a JSON value may nest.")
+    max_depth: int = Field(100, ge=1, le=500, description="Levels that a JSON value may nest.")
     max_page_bytes: int = Field(
         8 * 1024 * 1024, ge=1024, description="Bytes of data in a page; `next` comes early."
     )
@@ -207,7 +207,10 @@ class Settings(BaseSettings):
         4096, ge=1, description="Client connections, per process; more wait to be accepted."
     )
     body_timeout: float = Field(
-        30.0, gt=0, description="Seconds between two parts of a request's body."
+        30.0,
+        gt=0,
+        description="Seconds that a request's body may take; of an import, and of an answer in "
+        "many parts, the time between two parts.",
     )
     drain_seconds: float = Field(
         8.0, ge=0, le=600, description="Seconds of serving on after SIGTERM, for clients to leave."

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from credenza import errors, wire
-from credenza.conditions import NONE, Conditions
+from credenza.conditions import Conditions
 from credenza.database import Connection, Database
 from credenza.rows import Clock, CollectionRow, ExistsError, Line, Row
 
@@ -40,7 +40,7 @@ class Locked:
     async def replace(self, data: str) -> Row:
         """Store another value for it."""
         rows = await self._connection.fetch(
-            "replace_document", self._collection, self.row.id, *self._stamp, data, NONE.wanted
+            "replace_document", self._collection, self.row.id, *self._stamp, data, None, None
         )
         return _first(self.row.id, rows)
 
@@ -63,7 +63,7 @@ class LockedCollection:
     async def replace(self, settings: str) -> CollectionRow:
         """Store other settings for it."""
         rows = await self._connection.fetch(
-            "put_collection", self._collection, *self._stamp, settings, None, None
+            "put_collection", self._collection, *self._stamp, settings, None, None, None
         )
         return CollectionRow(**rows[0])
 
@@ -110,9 +110,10 @@ class Store:
     async def replace_document(
         self, collection: str, id_: str, data: str, conditions: Conditions
     ) -> Row | None:
-        """Replace a document that exists; None: there is none, or If-Match does not hold."""
+        """Replace a document that exists; None: there is none, or a condition does not hold."""
         return await self._write(
-            "replace_document", collection, id_, *self._stamp(), data, conditions.wanted
+            *("replace_document", collection, id_, *self._stamp(), data),
+            *(conditions.wanted, conditions.unwanted),
         )
 
     async def delete_document(
@@ -165,10 +166,10 @@ class Store:
 
     async def import_documents(
         self, collection: str, lines: Sequence[Line], *, replace: bool, exact: bool
-    ) -> list[Row]:
+    ) -> list[Row] | None:
         """Store a chunk at once, in the order of ids; rows left alone are not returned.
 
-        With `exact`, nothing is stored unless every line is.
+        With `exact`, nothing is stored unless every line is. None: there is no such collection.
         """
         version, now = self._stamp()
         ordered = sorted(lines, key=lambda line: line.id)
@@ -186,10 +187,16 @@ class Store:
                 [line.created_at for line in ordered],
                 replace,
             )
+            if not found and not await self._exists(connection, collection):
+                return None
             rows = [Row(**record) for record in found]
             if exact and len(rows) < len(lines):
                 raise ExistsError({line.id for line in lines} - {row.id for row in rows})
             return rows
+
+    async def _exists(self, connection: Connection, collection: str) -> bool:
+        row = _collection(await connection.fetch("get_collection", collection))
+        return row is not None and row.settings is not None
 
     async def _write(self, name: str, collection: str, id_: str, *arguments: object) -> Row | None:
         async with self._database.connection(
@@ -232,6 +239,7 @@ class Store:
                 settings,
                 conditions.wanted,
                 conditions.unwanted,
+                conditions.changed_before,
             )
             return _collection(rows)
 
@@ -252,7 +260,8 @@ class Store:
         """Make the collection and its documents absent; its version, or None as above."""
         async with self._database.connection(blames=errors.InvalidId, writes=True) as connection:
             rows = await connection.fetch(
-                "delete_collection", collection, *self._stamp(), conditions.wanted
+                *("delete_collection", collection, *self._stamp()),
+                *(conditions.wanted, conditions.unwanted),
             )
             return int(rows[0]["version"]) if rows else None
 

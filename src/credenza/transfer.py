@@ -16,7 +16,7 @@ import uuid_utils
 
 from credenza import errors, values, wire
 from credenza.cache import Cache, Entry, Key
-from credenza.collections import Collections
+from credenza.collections import Collection, Collections
 from credenza.rows import ExistsError, Line, Row
 from credenza.settings import Settings
 from credenza.store import Store
@@ -31,7 +31,7 @@ MAX_ERRORS: Final = 100
 ENVELOPE_DEPTH: Final = 1
 """How much deeper a whole document nests than its data."""
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 16
 """How many cache entries are brought up to date at the same time."""
 
 
@@ -91,22 +91,30 @@ class Imports:
     async def run(self, plan: Plan, parts: AsyncIterable[list[bytes]]) -> wire.ImportReport:
         """Store the lines that arrive; empty ones count but mean nothing.
 
-        ImportFailed ends it at the first chunk with a bad line: what came before is stored.
+        ImportFailed ends it at the first chunk with a bad line: what came before is stored, and
+        so it is where the import ends for another reason. Each says how much that is.
         """
         importing = _Import(plan)
         try:
-            async for part in parts:
-                for chunk in importing.add(part):
-                    await self._take(importing, chunk)
+            await self._take_all(importing, parts)
         except errors.PayloadTooLarge as problem:
             raise importing.failed([{"detail": problem.detail}]) from None
+        except errors.Problem as problem:
+            problem.members = importing.progress() | problem.members
+            raise
+        return wire.ImportReport(taken=importing.taken, written=importing.written)
+
+    async def _take_all(self, importing: "_Import", parts: AsyncIterable[list[bytes]]) -> None:
+        async for part in parts:
+            for chunk in importing.add(part):
+                await self._take(importing, chunk)
         for chunk in importing.rest():
             await self._take(importing, chunk)
-        return wire.ImportReport(taken=importing.taken, written=importing.written)
 
     async def _take(self, importing: "_Import", chunk: list[Numbered]) -> None:
         """Store a chunk, or end the import because of it."""
-        lines, faults = self._checked(importing.plan, chunk)
+        # In a thread, because a chunk may take long to read, and requests are served meanwhile.
+        lines, faults = await asyncio.to_thread(self._checked, importing.plan, chunk)
         if faults:
             raise importing.failed(faults)
         try:
@@ -165,25 +173,45 @@ class Imports:
 
     async def _store_chunk(self, plan: Plan, lines: list[Line]) -> list[Row]:
         """Store a chunk and tell the cache of the ids that someone may have looked up before."""
-        await self._collections.ensure(plan.collection)
-        rows = await self._store.import_documents(
-            plan.collection,
-            lines,
-            replace=plan.on_conflict is OnConflict.REPLACE,
-            exact=plan.on_conflict is OnConflict.ERROR,
-        )
+        known = await self._collections.find(plan.collection) if self._cache.enabled else None
+        try:
+            rows = await self._collections.written_in(
+                plan.collection,
+                lambda: self._store.import_documents(
+                    plan.collection,
+                    lines,
+                    replace=plan.on_conflict is OnConflict.REPLACE,
+                    exact=plan.on_conflict is OnConflict.ERROR,
+                ),
+            )
+        except errors.Unavailable as problem:
+            if problem.outcome_is_unknown and known is not None:
+                self._doubt(known, lines)
+            raise
+        if rows is None:
+            raise errors.Unavailable("The collection was deleted meanwhile.")
         self._written.inc(len(rows))
-        if plan.whole and self._cache.enabled:
-            await self._tell(plan.collection, rows)
+        if rows and self._cache.enabled:
+            await self._collections.confirm(plan.collection, known, rows[0].incarnation)
+            await self._tell(known, plan, rows)
         return rows
 
-    async def _tell(self, collection: str, rows: list[Row]) -> None:
+    def _doubt(self, known: Collection, lines: list[Line]) -> None:
+        for line in lines:
+            self._cache.uncertain(Key(known.name, known.incarnation, line.id))
+
+    async def _tell(self, known: Collection | None, plan: Plan, rows: list[Row]) -> None:
+        """Tell of ids that were there before; nobody knows those that have just been made."""
+        if not plan.whole:
+            return
+        ttl = None if known is None else known.settings.cache_ttl
         for at in range(0, len(rows), AT_ONCE):
             await asyncio.gather(
                 *(
                     self._cache.wrote(
-                        Key(collection, row.incarnation, row.id),
+                        Key(plan.collection, row.incarnation, row.id),
                         Entry(row.version, row.document().body),
+                        ttl,
                     )
                     for row in rows[at : at + AT_ONCE]
                 )
@@ -220,10 +248,10 @@ class _Import:
 
     def failed(self, faults: list[dict[str, object]]) -> errors.ImportFailed:
         """Return the refusal: what is stored, what is wrong, and the line to resume from."""
-        return errors.ImportFailed(
-            f"{self.taken} lines were taken before it.",
-            taken=self.taken,
-            written=self.written,
-            line=self.taken + 1,
-            errors=faults,
-        )
+        problem = errors.ImportFailed(f"{self.taken} lines were taken before it.", errors=faults)
+        problem.members |= self.progress()
+        return problem
+
+    def progress(self) -> dict[str, int]:
+        """Return how many lines are stored, and from which to resume."""
+        return {"taken": self.taken, "written": self.written, "line": self.taken + 1}

@@ -6,7 +6,7 @@ Must not know HTTP. Each task survives a database that is away for a while.
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -68,6 +68,8 @@ class Upkeep:
                 self._lifecycle.started = wrong is None
                 if wrong is not None and await run_migrations():
                     continue
+            except OSError:
+                log.exception("migration failed")
             except errors.Problem as problem:
                 log.warning(
                     "waiting for the database",
@@ -87,20 +89,16 @@ class Upkeep:
     async def _reap(self) -> None:
         """Delete old tombstones and the rows of deleted collections, again and again."""
         while True:
-            await asyncio.sleep(REAP_SECONDS)
-            await _survive(self._reap_once)
-
-    async def _reap_once(self) -> None:
-        if self._lifecycle.started:
-            await self._collections.reap(datetime.now(UTC))
-
-
-async def _survive(work: Callable[[], Awaitable[None]]) -> None:
-    """Run a task that will come again; its failure is a line in the log."""
-    try:
-        await work()
-    except errors.Problem as problem:
-        log.warning("upkeep failed", detail=problem.detail)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._collections.garbage.wait(), REAP_SECONDS)
+            self._collections.garbage.clear()
+            try:
+                if self._lifecycle.started:
+                    await self._collections.reap(datetime.now(UTC))
+            except errors.Problem as problem:
+                log.warning("upkeep failed", detail=problem.detail)
+            except Exception:
+                log.exception("upkeep failed")
 
 
 async def bring_up_to_date(settings: Settings, url: str) -> bool:

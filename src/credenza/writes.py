@@ -6,9 +6,11 @@ away, or a time-out, must not come between the two. Must not know what is writte
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+SETTLE_SECONDS: Final = 10.0
 
 
 class Writes:
@@ -25,5 +27,6 @@ class Writes:
         return await asyncio.shield(task)
 
     async def settle(self) -> None:
-        """Wait for those whose clients have gone away."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for those whose clients have gone away, as long as a statement may take."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=SETTLE_SECONDS)

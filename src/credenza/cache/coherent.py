@@ -166,25 +166,35 @@ class Cache:
         if not self.enabled:
             return
         life = self._life(ttl)
-        if await self._told(key, entry, life):
+        if await self._told(lambda shared: shared.wrote(key, entry, life)):
             self._near.replace(key, entry, life)
             self._flights.detach(key)
         else:
             self._owe(key)
 
-    async def _told(self, key: Key, entry: Entry, ttl: float) -> bool:
+    async def _told(self, tell: Callable[[Shared], Awaitable[None]]) -> bool:
         """Tell Redis, if there is one; one that is away costs no time-out."""
         if self._shared is None or self._follower is None:
             return True
         if not self._follower.fresh:
             return False
         try:
-            await self._shared.wrote(key, entry, ttl)
+            await tell(self._shared)
         except Away:
             return False
         return True
 
-    async def uncertain(self, key: Key) -> None:
+    async def forget(self, key: Key) -> None:
+        """Drop a key everywhere, whatever its version."""
+        if not self.enabled:
+            return
+        if await self._told(lambda shared: shared.drop(key)):
+            self._near.drop(key)
+            self._flights.detach(key)
+        else:
+            self._owe(key)
+
+    def uncertain(self, key: Key) -> None:
         """Read a key past the cache until its lost write is committed or rolled back for sure."""
         if self.enabled:
             self._owe(key, for_seconds=self._doubt)
@@ -205,15 +215,16 @@ class Cache:
 
     def _forgive(self) -> None:
         if self._shared is None and self._debts.all_due():
-            self._debts.all_paid()
+            self._debts.all_paid(time.monotonic())
 
     async def _pay(self) -> None:
         """Tell Redis of what it has missed."""
         if self._shared is None or not self._debts:
             return
         if self._debts.all_due():
+            began = time.monotonic()
             await self._shared.begin(anew=True)
-            self._debts.all_paid()
+            self._debts.all_paid(began)
             self._empty()
         for key in self._debts.due():
             began = time.monotonic()

@@ -57,6 +57,6 @@ class Debts:
         """Return whether everything is owed, and may be paid for."""
         return self.overflowed and time.monotonic() >= self._all_until
 
-    def all_paid(self) -> None:
-        """Strike out everything."""
-        self.overflowed = False
+    def all_paid(self, began: float) -> None:
+        """Strike out everything, unless something was added since the payment began."""
+        self.overflowed = self._all_until > began

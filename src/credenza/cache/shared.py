@@ -4,6 +4,7 @@ Must not know the near cache. A failure leaves as `Away`; several in a row call 
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
@@ -164,7 +165,8 @@ class Shared:
     async def reset(self) -> None:
         """Close idle connections, which may be dead."""
         self._failures = 0
-        await self._pool.disconnect(inuse_connections=False)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -53,7 +54,15 @@ async def _one_of_many(settings: Settings, url: str) -> None:
 def _prepared() -> Settings:
     settings = Settings.load()
     set_up_logs(level=settings.log_level, as_json=settings.logs_json)
+    _raise_open_files()
     return settings
+
+
+def _raise_open_files() -> None:
+    """Take what the system allows: each client connection is an open file."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _free(host: str, name: str, port: int) -> int:

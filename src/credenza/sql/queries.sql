@@ -52,7 +52,8 @@ RETURNING documents.incarnation, documents.version, documents.created_at, docume
           documents.data::text AS data;
 
 -- name: replace_document
--- Replaces a document that exists. $6 versions of which one must be there (If-Match; NULL: any).
+-- Replaces a document that exists. $6 versions of which one must be there (If-Match; NULL: any),
+-- $7 versions that must not be there.
 UPDATE documents
 SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
     data = $5::text::jsonb
@@ -61,6 +62,7 @@ WHERE documents.collection = $1 AND documents.id = $2
   AND documents.incarnation =
       (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
   AND ($6::text[] IS NULL OR documents.version = ANY ($6::text[]::bigint[]))
+  AND ($7::text[] IS NULL OR documents.version <> ALL ($7::text[]::bigint[]))
 RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
           documents.data::text AS data;
 
@@ -158,13 +160,15 @@ WHERE collections.settings IS NULL
 RETURNING collections.version;
 
 -- name: put_collection
--- $5 versions of which one must be there (If-Match; NULL: any), $6 versions that must not be there.
+-- $5 versions of which one must be there (If-Match; NULL: any), $6 versions that must not be there,
+-- $7 must not have changed at or after.
 UPDATE collections
 SET version = greatest(collections.version + 1, $2::bigint), updated_at = $3::timestamptz,
     settings = $4::text::jsonb
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
   AND ($5::text[] IS NULL OR collections.version = ANY ($5::text[]::bigint[]))
   AND ($6::text[] IS NULL OR collections.version <> ALL ($6::text[]::bigint[]))
+  AND ($7::timestamptz IS NULL OR collections.updated_at < $7::timestamptz)
 RETURNING collections.incarnation, collections.version, collections.created_at,
           collections.updated_at, collections.settings::text AS settings;
 
@@ -177,13 +181,15 @@ FOR UPDATE;
 
 -- name: delete_collection
 -- Its documents are gone at once, because their incarnation is not the collection's any more; the
--- rows go in batches (purge_documents). $4 as in put_collection.
+-- rows go in batches (purge_documents). $4 and $5 as $5 and $6 in put_collection; there is always an
+-- If-Match, which wins over If-Unmodified-Since.
 UPDATE collections
 SET incarnation = greatest(collections.version + 1, $2::bigint),
     version = greatest(collections.version + 1, $2::bigint),
     updated_at = $3::timestamptz, settings = NULL, purged = false
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
   AND ($4::text[] IS NULL OR collections.version = ANY ($4::text[]::bigint[]))
+  AND ($5::text[] IS NULL OR collections.version <> ALL ($5::text[]::bigint[]))
 RETURNING collections.incarnation, collections.version;
 
 -- name: get_purged
@@ -220,7 +226,8 @@ SELECT alembic_version.version_num FROM alembic_version;
 
 -- name: get_durability
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-       current_setting('synchronous_commit') AS synchronous_commit;
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('statement_timeout') AS statement_timeout;
 
 -- name: list_documents
 -- A page in order, cut where its data exceeds the byte limit. The limit stands right on the sort,

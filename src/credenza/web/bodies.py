@@ -13,6 +13,9 @@ from credenza import errors, values
 from credenza.settings import Settings
 from credenza.splitting import Lines
 
+LARGE_BYTES = 16 * 1024
+"""From this size on, odd JSON could keep the event loop for longer than a thread costs."""
+
 JSON_TYPES = ("application/json",)
 MERGE_PATCH_TYPES = ("application/merge-patch+json", "application/json")
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -27,16 +30,22 @@ class Bodies:
         self._timeout = settings.body_timeout
 
     async def value(self, request: Request) -> str:
-        """Return the JSON text of a POST or PUT body; any media type but forms is taken as JSON."""
+        """Return the JSON text of a POST or PUT body."""
         _refuse_other_types(request, JSON_TYPES)
-        return self.check(await self.whole(request))
+        return await self._checked(await self.whole(request))
 
     async def merge_patch(self, request: Request) -> values.JSON:
         """Return the decoded body of a PATCH."""
         _refuse_other_types(
             request, MERGE_PATCH_TYPES, headers={"Accept-Patch": ", ".join(MERGE_PATCH_TYPES)}
         )
-        return values.decode(self.check(await self.whole(request)))
+        return values.decode(await self._checked(await self.whole(request)))
+
+    async def _checked(self, body: bytes) -> str:
+        """Check a body; a large one in a thread, because others are served meanwhile."""
+        if len(body) > LARGE_BYTES:
+            return await asyncio.to_thread(self.check, body)
+        return self.check(body)
 
     def check(self, body: bytes) -> str:
         """Return a body as JSON text that PostgreSQL can hold and give back."""
@@ -48,11 +57,17 @@ class Bodies:
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise self._too_large()
         parts, size = [], 0
-        async for part in self._parts(request):
-            size += len(part)
-            if size > self._max_bytes:
-                raise self._too_large()
-            parts.append(part)
+        try:
+            async with asyncio.timeout(self._timeout):
+                async for part in self._parts(request):
+                    size += len(part)
+                    if size > self._max_bytes:
+                        raise self._too_large()
+                    parts.append(part)
+        except TimeoutError:
+            raise errors.RequestTimeout(
+                f"It was not whole within {self._timeout:g} s.", headers={"Connection": "close"}
+            ) from None
         return b"".join(parts)
 
     async def lines(self, request: Request) -> AsyncIterator[list[bytes]]:

@@ -44,6 +44,9 @@ class CollectionEndpoints:
         route = router.add_api_route
         route("", self.list_, methods=["GET"], name="list", **_LIST)
         route("/{collection}", self.get, methods=["GET"], **_GET)
+        for path, page in (("", self.list_), ("/{collection}", self.get)):
+            name = f"head_{page.__name__}"
+            route(path, page, methods=["HEAD"], name=name, include_in_schema=False)
         route("/{collection}", self.put, methods=["PUT"], **_PUT)
         route("/{collection}", self.patch, methods=["PATCH"], **_PATCH)
         route("/{collection}", self.delete, methods=["DELETE"], **_DELETE)

@@ -13,8 +13,11 @@ from starlette.datastructures import Headers
 from credenza import errors
 from credenza.conditions import ANY, Conditions, Tags
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+_TAG = re.compile(r'[\s,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 _MAX_VERSION = 2**63 - 1
+
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+"""From then on a date says nothing, and could not be counted on from."""
 
 
 class Versioned(Protocol):
@@ -66,7 +69,7 @@ def _tags(headers: Headers, name: str, *, weak: bool) -> Tags | None:
     values = headers.getlist(name)
     if not values:
         return None
-    text = ",".join(values).strip()
+    text = ",".join(values).strip(" \t,")  # empty elements mean nothing (§5.6.1.2)
     if text == "*":
         return ANY
     versions, at = [], 0
@@ -90,11 +93,12 @@ def _version(tag: str) -> int | None:
 
 
 def _date(text: str | None) -> datetime | None:
-    """Return an HTTP date; one that is not valid is ignored, as the RFC asks for (§13.1.3)."""
+    """Return an HTTP date in UTC; one that is not valid is ignored, as the RFC asks (§13.1.3)."""
     if text is None:
         return None
     try:
         found = parsedate_to_datetime(text)
-    except ValueError:
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if found < LATEST else None

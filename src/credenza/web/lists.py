@@ -19,6 +19,7 @@ SAFE: Final = "$,.:()*!-_~"
 """Characters that need no escape in a query and make links readable (RFC 3986 §3.4)."""
 
 MAX_PARAMETERS: Final = 200
+PART_BYTES: Final = 256 * 1024
 
 Pairs = list[tuple[str, str]]
 Part = dict[str, Any]
@@ -48,7 +49,7 @@ class ListEndpoints:
         headers = {"Cache-Control": "private, no-cache"}
         if path:
             headers["Link"] = f'<{path}>; rel="next"'
-        return Response(wire.page(page.items, path), headers=headers, media_type=JSON)
+        return _in_parts(wire.page(page.items, path), headers)
 
     async def export(self, request: Request) -> Response:
         """Answer with all documents, a line each, as they are read."""
@@ -72,6 +73,20 @@ class ListEndpoints:
             on_conflict=_on_conflict(request),
         )
         return as_json(await self._imports.run(plan, self._bodies.lines(request)))
+
+
+def _in_parts(body: bytes, headers: dict[str, str]) -> Response:
+    """Answer with a page; a large one in parts, so that who does not read it holds one of them."""
+    if len(body) <= PART_BYTES:
+        return Response(body, headers=headers, media_type=JSON)
+    headers["Content-Length"] = str(len(body))
+    parts = (body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES))
+    return StreamingResponse(_each(parts), headers=headers, media_type=JSON)
+
+
+async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ Pure ASGI. It stands before everything, so that what is refused here costs neith
 statement. Must not know what a request is about.
 """
 
+import asyncio
 import hmac
 import re
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class Observe:
         self._own_names = LOCAL_NAMES | {settings.host}
         self._is_private = settings.is_loopback and self._token is None
         self._max_in_flight = settings.max_in_flight
+        self._patience = settings.body_timeout
         self._metrics = metrics
         self._lifecycle = lifecycle
 
@@ -63,7 +65,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, lifecycle=self._lifecycle)
+        exchange = Exchange(scope, send, lifecycle=self._lifecycle, patience=self._patience)
         scope["state"] = {"request_id": exchange.request_id}
         self._lifecycle.enter()
         try:
@@ -161,7 +163,7 @@ class Observe:
 class Exchange:
     """One request and its answer, as far as the middleware is concerned with them."""
 
-    def __init__(self, scope: Scope, send: Send, *, lifecycle: Lifecycle) -> None:
+    def __init__(self, scope: Scope, send: Send, *, lifecycle: Lifecycle, patience: float) -> None:
         self.started = self.first_byte = perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = self._accepted_id() or str(uuid_utils.uuid7())
@@ -169,6 +171,7 @@ class Exchange:
         self.status = 0
         self.length: dict[str, str] = {}
         self._send = send
+        self._patience = patience
         self._lifecycle = lifecycle
         self._is_head = scope["method"] == "HEAD"
         self._is_http1 = scope.get("http_version", "1.1").startswith("1")
@@ -189,7 +192,12 @@ class Exchange:
                     self.length = {"content-length": value.decode()}
         elif self._is_head:
             message["body"] = b""
-        await self._send(message)
+        if message.get("more_body"):
+            # A client that does not read on holds what the answer holds, but not for ever.
+            async with asyncio.timeout(self._patience):
+                await self._send(message)
+        else:
+            await self._send(message)
 
     def _ttl(self) -> bytes:
         return b"" if self.trace.ttl is None else b"; ttl=%d" % self.trace.ttl

@@ -58,6 +58,18 @@ class OperationsEndpoints:
             ("/redoc", self.redoc),
         ):
             route(path, page, methods=["GET"], include_in_schema=False)
+        for path, page in (
+            ("/v1", self.service),
+            ("/health", self.health),
+            ("/health/live", self.live),
+            ("/health/ready", self.ready),
+            ("/health/startup", self.startup),
+            ("/metrics", self.metrics),
+            ("/openapi.json", self.openapi),
+        ):
+            route(
+                path, page, methods=["HEAD"], name=f"head_{page.__name__}", include_in_schema=False
+            )
         app.mount("/assets", StaticFiles(directory=ASSETS))
 
     async def service(self, request: Request) -> Response:
