@@ -196,6 +196,8 @@ async def make(server: Postgres, name: str, changes: Sequence[str]) -> None:
     migration = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(migration)
     connection = await asyncpg.connect(server.url)
+    # It is there where a module's tests were spread, so that its fixtures are made again.
+    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
     connection = await asyncpg.connect(server.database(name))
