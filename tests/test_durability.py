@@ -215,6 +215,7 @@ def bring_back(running: Running) -> None:
     running.until_ready()
 
 
+@pytest.mark.timeout(300)
 def test_acknowledged_is_durable(serve: Serve) -> None:
     """Five kills amid 20,000 acknowledged writes lose none, double none, leave none half done."""
     uvloop.run(write_and_kill(serve()))
