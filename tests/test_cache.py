@@ -40,7 +40,7 @@ class Replica:
 
     async def read(self, key: Key, load: Callable[[], Awaitable[Entry | None]]) -> Entry | None:
         """Read as `documents` does."""
-        return (self.cache.near(key) or await self.cache.through(key, load)).entry
+        return (await self.cache.read(key, load)).entry
 
     def near(self, key: Key) -> Entry | None:
         """Return what the replica holds itself and would serve."""
@@ -49,7 +49,7 @@ class Replica:
 
     async def outcome(self, key: Key, entry: Entry) -> str:
         """Return how a read of what the store has as `entry` is answered."""
-        return (self.cache.near(key) or await self.cache.through(key, loading(entry))).outcome
+        return (await self.cache.read(key, loading(entry))).outcome
 
     def value(self, name: str, **labels: str) -> float:
         """Return a series' value."""

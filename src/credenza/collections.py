@@ -90,9 +90,7 @@ class Collections:
         """
         if not self._cache.answers:
             return await self._remembered(name)
-        key = _key(name)
-        found = self._cache.near(key) or await self._cache.through(key, lambda: self._load(name))
-        entry = found.entry
+        entry = (await self._cache.read(_key(name), lambda: self._load(name))).entry
         if entry is None or entry.body is None:
             return None
         decoded = self._decoded.get(name)
@@ -177,9 +175,10 @@ class Collections:
             if not conditions.contradict:
                 version = await self._store.delete_collection(name, conditions)
         if version is None:
-            if await self._stored(name) is None:
+            current = await self._stored(name)
+            if current is None:
                 raise errors.NotFound(f"There is no collection {name!r}.")
-            raise await self._refused(name)
+            raise _refusal(current)
         self._changed(name)
         await self._cache.wrote(_key(name), Entry(version, None))
         self.garbage.set()
@@ -192,22 +191,19 @@ class Collections:
         """
         written = await write()
         if written is None:
-            await self.ensure(name)
+            await self._ensure(name)
             written = await write()
         return written
 
-    async def create(self, name: str) -> None:
-        """Make a collection with default settings unless it is there."""
+    async def _ensure(self, name: str) -> None:
+        """Make the collection unless it is there, whatever the cache says."""
+        if await self._stored(name) is not None:
+            return
         async with self._doubtful(name):
             await self._store.create_collection(name)
             row = await self._store.get_collection(name)
         if row is not None:
             await self._wrote(name, row)
-
-    async def ensure(self, name: str) -> None:
-        """Make the collection unless it is there, whatever the cache says."""
-        if await self._stored(name) is None:
-            await self.create(name)
 
     async def confirm(self, name: str, known: Collection | None, incarnation: int) -> None:
         """Let the cache forget the collection where a write shows that it knows another one.

@@ -53,7 +53,7 @@ class Documents:
         if known is None:
             return None
         key = Key(collection, known.incarnation, id_)
-        found = self._cache.near(key) or await self._cache.through(
+        found = await self._cache.read(
             key, lambda: self._load(collection, id_), known.settings.cache_ttl
         )
         note_cache(found.outcome, found.ttl)

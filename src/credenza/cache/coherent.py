@@ -1,6 +1,6 @@
 """The cache as its users see it: near and shared layers, kept coherent by one rule.
 
-Must not know what is cached. Reads ask `near()`, then `through()`; a write calls `wrote()` after
+Must not know what is cached. Reads call `read()`; a write calls `wrote()` after
 its commit and before its answer, or `uncertain()` where nobody knows whether it was committed.
 """
 
@@ -96,6 +96,10 @@ class Cache:
         return "degraded", "Redis does not answer; reads go to the database"
 
     # Reads
+
+    async def read(self, key: Key, load: Load, ttl: float | None = None) -> Found:
+        """Return what this process holds, else what Redis has, else what `load` brings."""
+        return self.near(key) or await self.through(key, load, ttl)
 
     def near(self, key: Key) -> Found | None:
         """Return what this process holds, if it may be served."""

@@ -5,8 +5,8 @@ asks from then on starts another one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Literal, NamedTuple
 
 from credenza.cache.entries import Entry, Key
 
@@ -37,14 +37,14 @@ class Flights:
     def __init__(self) -> None:
         self._under_way: dict[Key, tuple[Flight, asyncio.Task[Found]]] = {}
 
-    async def join(self, key: Key, begin: Callable[[Flight], Awaitable[Found]]) -> Found:
+    async def join(self, key: Key, begin: Callable[[Flight], Coroutine[Any, Any, Found]]) -> Found:
         """Return what the key's flight brings, which begins now if there is none.
 
         It goes on when who waits for it is cancelled, because others may wait as well.
         """
         if key not in self._under_way:
             flight: Final = Flight()
-            task = asyncio.ensure_future(_run(begin, flight))
+            task = asyncio.create_task(begin(flight))
             self._under_way[key] = (flight, task)
             task.add_done_callback(lambda done: self._end(key, flight, done))
         return await asyncio.shield(self._under_way[key][1])
@@ -65,7 +65,3 @@ class Flights:
             done.exception()  # who waited has seen it; perhaps nobody did
         if key in self._under_way and self._under_way[key][0] is flight:
             del self._under_way[key]
-
-
-async def _run(begin: Callable[[Flight], Awaitable[Found]], flight: Flight) -> Found:
-    return await begin(flight)
