@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from answers import problem
 from conftest import Serve
 from servers import free_port
 from service import PATIENCE, Running
@@ -70,10 +71,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def refusal(answer: httpx2.Response, status: int, code: str) -> httpx2.Response:
     """Return an answer after checking that it is a problem of this kind with the request's id."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == code
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    problem(answer, status, code)
     return answer
 
 

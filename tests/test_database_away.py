@@ -6,10 +6,10 @@ import signal
 
 import asyncpg
 
+from answers import problem
 from conftest import Serve
 from databases import connected, create_migrated
 from servers import Postgres, until
-from test_documents import problem
 
 
 async def test_a_database_that_is_away_and_comes_back(postgres: Postgres, serve: Serve) -> None:

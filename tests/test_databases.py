@@ -13,11 +13,11 @@ import asyncpg
 import httpx2
 import pytest
 
+from answers import problem
 from conftest import Serve
 from databases import connected, create_database, create_migrated, statements
 from servers import PgBouncer, Postgres
 from service import Running
-from test_documents import problem
 from test_lists import fill, walk
 
 WORDS = ["a", "B", "b", "Z", "_", "-x", "ä", "Ä", "z", "é", "1", "A", "\u00df", "\uffff", "😀"]

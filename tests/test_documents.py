@@ -1,26 +1,15 @@
 """One document over HTTP: what is written is what is read, and conditions decide."""
 
-import json
 import re
 from datetime import datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 
 import httpx2
 import pytest
 
+from answers import exact, problem
+
 MISSING = "/v1/data/{}/nothing"
-
-
-def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, object]:
-    """Return a refusal's body after checking that it is a problem document of this kind."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, object] = answer.json()
-    assert body["status"] == status
-    assert body["code"] == code
-    assert body["request_id"] == answer.headers["x-request-id"]
-    return body
 
 
 def test_create_answers_with_the_document_and_where_it_is(client: httpx2.Client) -> None:
@@ -60,11 +49,6 @@ def test_any_value_comes_back_equal(client: httpx2.Client, collection: str, text
     assert answer.status_code == 201
     found = client.get(answer.headers["location"], params={"view": "data"}).text
     assert exact(found) == exact(text)
-
-
-def exact(text: str) -> object:
-    """Decode JSON with numbers as pairs of exact values."""
-    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def test_put_creates_then_replaces(client: httpx2.Client, collection: str) -> None:

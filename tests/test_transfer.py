@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,12 @@ import psutil
 import pytest
 import vega_datasets
 
+from answers import exact
 from conftest import Serve
 from service import CREDENZA, Running, environment
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
 NDJSON = {"Content-Type": "application/x-ndjson"}
-
-
-def exact(text: str | bytes) -> Any:
-    """Decode JSON with exact numbers."""
-    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def npm(*parts: str) -> Path:
