@@ -138,6 +138,21 @@ def test_a_token_that_is_asked_for_must_be_there(folder: Path) -> None:
     assert "AUTH_TOKEN_FILE is empty" in line
 
 
+def test_published_passwords_are_for_development(folder: Path, serve: Serve) -> None:
+    """Passwords of the development manifests are refused by name in any other environment."""
+    (folder / "password").write_text("dev-only-redis\n")
+    published = {
+        "database_url": "postgresql://devops:dev-only-postgres@127.0.0.1/credenza",
+        "redis_password_file": folder / "password",
+    }
+    for name in ("staging", "prod", "production"):
+        (line,) = refused(environment=name, **published)
+        assert f"ENVIRONMENT={name} with a password that is published, in DATABASE_URL, REDIS_P" in line
+        assert "dev-only-postgres" not in line
+    with serve(environment="dev", auth_token="dev-only-token").client() as client:
+        assert client.get("/health/live").is_success
+
+
 def test_a_file_of_bytes_is_no_secret(folder: Path) -> None:
     """A secret file that is not text is refused without telling what is in it."""
     (folder / "key").write_bytes(SECRET.encode() + b"\xff")

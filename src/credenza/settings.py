@@ -59,6 +59,9 @@ def _readable(path: Path) -> Path:
 
 SecretFile = Annotated[Path, AfterValidator(_readable)]
 
+PUBLISHED: Final = "dev-only-"
+"""How each password and token begins that stands in the manifests for development."""
+
 _HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]{1,5})?")
 
 
@@ -122,7 +125,11 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Also serve `/metrics`, without a token, on this port."
     )
-    environment: str = Field("development", description="Name of the deployment, for logs.")
+    environment: str = Field(
+        "development",
+        description="Name of the deployment. Any but `dev` and `development` refuses to start with "
+        "a password or token of the development manifests (`dev-only-…`).",
+    )
 
     # Where the data is
     database_url: DatabaseUrl | None = Field(
@@ -243,6 +250,11 @@ class Settings(BaseSettings):
     def _refuse_unsafe(self) -> Self:
         if self.metrics_port is not None and self.metrics_port == self.port:
             raise ValueError("METRICS_PORT is the same as PORT: it must be another one")
+        if self.environment not in {"dev", "development"} and (names := self._published()):
+            raise ValueError(
+                f"ENVIRONMENT={self.environment} with a password that is published, in "
+                f"{', '.join(names)}: those that begin with {PUBLISHED} are for development alone"
+            )
         if self.auth_token_file is not None and self.auth is not Auth.OFF and not self.token():
             raise ValueError("AUTH_TOKEN_FILE is empty: it must have the bearer token")
         if self.auth is Auth.TOKEN and not self.token():
@@ -253,6 +265,19 @@ class Settings(BaseSettings):
                 "or say AUTH=off"
             )
         return self
+
+    def _published(self) -> list[str]:
+        """Return the names of the secrets that hold a password of the development manifests."""
+        secrets = {
+            "DATABASE_URL": self.external_url(),
+            "DATABASE_PASSWORD_FILE": self.database_password(),
+            "MIGRATION_DATABASE_URL": self.migration_url() if self.migration_database_url else "",
+            "REDIS_URL": "" if self.redis_url is None else self.redis_url.get_secret_value(),
+            "REDIS_PASSWORD_FILE": self.redis_password(),
+            "AUTH_TOKEN": self.token(),
+            "SECRET_KEY": "".join(self.secret_keys()),
+        }
+        return [name for name, secret in secrets.items() if PUBLISHED in secret]
 
     @property
     def is_loopback(self) -> bool:
