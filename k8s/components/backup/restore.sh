@@ -8,4 +8,4 @@ name=${BACKUP:-$(find . -name 'credenza-*.dump' | sort | tail -n 1)}
 echo "restoring $name"
 sha256sum -c "$name.sha256"
 pg_restore --dbname="$DATABASE_URL" --clean --if-exists --no-owner --single-transaction --exit-on-error "$name"
-echo done
+echo "done"

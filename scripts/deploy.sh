@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# deploy.sh: from nothing to a running Credenza on Kubernetes, in one command; safe to repeat.
+#
+#   scripts/deploy.sh                     a k3d cluster of its own, the image, everything, a smoke test
+#   --env dev|staging|prod                which environment (default: dev)
+#   --helm | --argocd                     by the Helm chart, or by Argo CD from Git (default: Kustomize)
+#   --kubeconfig                          the cluster of KUBECONFIG instead of k3d
+#   --image REFERENCE                     an image that is there already, instead of building one
+#   --load COMMAND                        what brings a built image to the nodes, called with its name
+#   --repo URL --revision NAME            with --argocd: where it finds this repository (default: origin, HEAD)
+#   --dry-run                             show what would be done; the cluster checks it, if there is one
+#   --down                                remove it again: the k3d cluster, or with --kubeconfig the namespace
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD
+cluster=credenza ports=(30080 30090 30030)
+work=$(mktemp -d) forward=''
+trap 'rm -rf "$work"; [ -z "$forward" ] || kill "$forward"' EXIT
+
+say() { echo "deploy: $*" >&2; }
+fail() { say "$*"; exit 1; }
+run() { say "+ $*"; [ -n "$dry" ] || "$@"; }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --env) env=${2:?"--env needs a name"}; shift ;;
+    --helm | --argocd) by=${1#--} ;;
+    --kubeconfig) own_cluster='' ;;
+    --image) image=${2:?"--image needs a reference"}; shift ;;
+    --load) load=${2:?"--load needs a command"}; shift ;;
+    --repo) repo=${2:?"--repo needs a URL"}; shift ;;
+    --revision) revision=${2:?"--revision needs a name"}; shift ;;
+    --dry-run) dry=yes ;;
+    --down) down=yes ;;
+    -h | --help) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) fail "there is no option $1; --help lists them" ;;
+  esac
+  shift
+done
+namespace=credenza-$env
+case $env in dev | staging | prod) ;; *) fail "--env must be dev, staging or prod, not $env" ;; esac
+
+need() { command -v "$1" >/dev/null || fail "$1 is missing: $2"; }
+
+preflight() {
+  need kubectl https://kubernetes.io/docs/tasks/tools
+  [ "$by" != helm ] || need helm https://helm.sh/docs/intro/install
+  need curl 'your system has it as a package'
+  if [ -n "$own_cluster" ]; then
+    need k3d https://k3d.io
+    need docker https://docs.docker.com/engine/install
+  elif [ -z "$dry" ]; then
+    kubectl get --raw /readyz >/dev/null 2>&1 || fail "no cluster answers; is KUBECONFIG right?"
+  fi
+  [ -n "$image$down$dry" ] || { need docker https://docs.docker.com/engine/install
+    docker info >/dev/null 2>&1 || fail "Docker does not run, or you may not use it (group docker)"; }
+  [ -n "$own_cluster" ] || [ -n "$image$load$down$dry" ] ||
+    fail "the nodes need the image: name one that they can pull (--image), or what loads it (--load)"
+}
+
+cluster_up() {
+  local port
+  if k3d cluster list "$cluster" >/dev/null 2>&1; then
+    run k3d cluster start "$cluster"
+  else
+    for port in "${ports[@]}"; do
+      ! (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null || fail "port $port is taken: what listens there?"
+    done
+    run k3d cluster create "$cluster" --agents 1 --wait --timeout 180s \
+      -p 30080:30080@server:0 -p 30090:30090@server:0 -p 30030:30030@server:0
+  fi
+  load=load_k3d
+}
+
+# With Docker's containerd image store `k3d image import` fails; then the nodes take it from a pipe.
+load_k3d() {
+  local node
+  k3d image import "$1" -c "$cluster" && return
+  for node in $(k3d node list --no-headers | awk -v c="k3d-$cluster-" 'index($1, c) == 1 && $2 ~ /server|agent/ {print $1}'); do
+    docker save "$1" | docker exec -i "$node" ctr -n k8s.io images import -
+  done
+}
+
+build() {
+  image=credenza:latest
+  run docker build --tag "$image" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)" "$root"
+  # shellcheck disable=SC2086 # a command with its arguments
+  run $load "$image"
+}
+
+# The environment with the image that is asked for, as `kubectl apply -k` takes it.
+kustomization() {
+  local folder=$1 name
+  name=$(kubectl kustomize "$root/k8s/overlays/$env" | sed -n 's/.*image: \([^:@]*credenza\)[:@].*/\1/p' | head -n 1)
+  printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' \
+    "resources: [$(realpath --relative-to="$folder" "$root/k8s/overlays/$env")]" >"$folder/kustomization.yaml"
+  [ -z "$image" ] || printf '%s\n' 'images:' "  - name: $name" "    newName: ${image%:*}" \
+    "    newTag: ${image##*:}" >>"$folder/kustomization.yaml"
+}
+
+secrets() { # dev has its own in Git; elsewhere what is missing is made, or said
+  [ "$env" != dev ] || return 0
+  kubectl create namespace "$namespace" --dry-run=client -o yaml | run kubectl apply -f -
+  run "$root/scripts/make-secrets.sh" "$namespace" "$env"
+}
+
+by_kustomize() {
+  local folder=$work/kustomize
+  mkdir "$folder"
+  kustomization "$folder"
+  if [ -z "$dry" ]; then
+    kubectl apply -k "$folder"
+  elif kubectl get --raw /readyz >/dev/null 2>&1; then
+    kubectl apply --dry-run=server -k "$folder"
+  else
+    kubectl kustomize "$folder"
+  fi
+}
+
+by_helm() {
+  local options=(--namespace "$namespace" -f "$root/charts/credenza/values-$env.yaml")
+  [ -z "$image" ] || options+=(--set "image.registry=,image.repository=${image%:*},image.tag=${image##*:},image.digest=")
+  if [ -n "$dry" ]; then
+    helm template credenza "$root/charts/credenza" "${options[@]}"
+  else
+    kubectl apply -f "$root/k8s/overlays/$env/namespace.yaml"
+    helm upgrade --install credenza "$root/charts/credenza" "${options[@]}"
+  fi
+}
+
+by_argocd() {
+  repo=${repo:-$(git -C "$root" remote get-url origin)} || fail "--argocd needs --repo: where Argo CD finds this repository"
+  kubectl get crd applications.argoproj.io >/dev/null 2>&1 || {
+    run kubectl create namespace argocd
+    run kubectl apply --server-side -n argocd -f "https://raw.githubusercontent.com/argoproj/argo-cd/v3.1.9/manifests/install.yaml"
+  }
+  sed -e "s#@REPO@#$repo#; s#@REVISION@#$revision#; s#@ENV@#$env#" "$root/argocd/application.yaml" | run kubectl apply -f -
+  [ -n "$dry" ] || kubectl -n argocd wait "application/credenza-$env" --for=jsonpath='{.status.sync.status}'=Synced --timeout=300s
+}
+
+wait_until_ready() {
+  local kind
+  for kind in $(kubectl -n "$namespace" get statefulset,deployment -l app.kubernetes.io/part-of=credenza -o name); do
+    kubectl -n "$namespace" rollout status "$kind" --timeout=300s
+  done
+}
+
+is_node_port() { [ "$(kubectl -n "$namespace" get service credenza -o jsonpath='{.spec.type}')" = NodePort ]; }
+
+smoke() {
+  local url=http://127.0.0.1:30080 token
+  if ! is_node_port; then
+    kubectl -n "$namespace" port-forward service/credenza :8000 >"$work/forward" &
+    forward=$!
+    for _ in {1..100}; do grep -q Forwarding "$work/forward" && break; sleep 0.1; done
+    url=http://$(sed -n 's/^Forwarding from \(127[^ ]*\).*/\1/p' "$work/forward" | head -n 1)
+  fi
+  token=$(kubectl -n "$namespace" get secret app-secret -o jsonpath='{.data.AUTH_TOKEN}' | base64 -d)
+  AUTH_TOKEN=$token "$root/scripts/smoke.sh" "$url" || fail "it runs but does not work"
+}
+
+urls() {
+  local host
+  host=$(kubectl -n "$namespace" get ingress credenza -o jsonpath='{.spec.rules[0].host}' 2>/dev/null || true)
+  if is_node_port; then
+    printf '\n  API         http://127.0.0.1:30080/docs\n  Prometheus  http://127.0.0.1:30090\n  Grafana     http://127.0.0.1:30030\n\n'
+  elif [ -n "$host" ]; then
+    printf '\n  API         https://%s/docs\n\n' "$host"
+  else
+    printf '\n  API         kubectl -n %s port-forward service/credenza 8000\n\n' "$namespace"
+  fi
+}
+
+preflight
+if [ -n "$down" ]; then
+  if [ -n "$own_cluster" ]; then run k3d cluster delete "$cluster"; else run kubectl delete namespace "$namespace" --ignore-not-found; fi
+  exit
+fi
+[ -z "$own_cluster" ] || cluster_up
+[ -n "$image" ] || build
+secrets
+"by_$by"
+[ -z "$dry" ] || exit 0
+wait_until_ready
+smoke
+urls
