@@ -12,7 +12,7 @@
 #   --down                                remove it again: the k3d cluster, or with --kubeconfig the namespace
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD
+env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD built=''
 cluster=credenza ports=(30080 30090 30030)
 work=$(mktemp -d) forward=''
 trap 'rm -rf "$work"; [ -z "$forward" ] || kill "$forward"' EXIT
@@ -82,7 +82,7 @@ load_k3d() {
 }
 
 build() {
-  image=credenza:latest
+  image=credenza:latest built=yes
   run docker build --tag "$image" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)" "$root"
   # shellcheck disable=SC2086 # a command with its arguments
   run $load "$image"
@@ -138,10 +138,27 @@ by_argocd() {
   [ -n "$dry" ] || kubectl -n argocd wait "application/credenza-$env" --for=jsonpath='{.status.sync.status}'=Synced --timeout=300s
 }
 
+# A tag that stays the same tells Kubernetes nothing: what it stands for is noted beside it.
+renew() {
+  local id known
+  [ -n "$built" ] || return 0
+  id=$(docker image inspect --format '{{.Id}}' "$image")
+  known=$(kubectl -n "$namespace" get deployment credenza -o jsonpath='{.metadata.annotations.credenza/image-id}')
+  [ "$known" != "$id" ] || return 0
+  [ -z "$known" ] || kubectl -n "$namespace" rollout restart deployment/credenza
+  kubectl -n "$namespace" annotate --overwrite deployment/credenza "credenza/image-id=$id" >/dev/null
+}
+
+why_not() { # what a person would look at next
+  kubectl -n "$namespace" get pods >&2
+  kubectl -n "$namespace" logs "$1" --all-containers --tail=20 >&2 || true
+  fail "$1 does not become ready"
+}
+
 wait_until_ready() {
   local kind
   for kind in $(kubectl -n "$namespace" get statefulset,deployment -l app.kubernetes.io/part-of=credenza -o name); do
-    kubectl -n "$namespace" rollout status "$kind" --timeout=300s
+    kubectl -n "$namespace" rollout status "$kind" --timeout=300s || why_not "$kind"
   done
 }
 
@@ -181,6 +198,7 @@ fi
 secrets
 "by_$by"
 [ -z "$dry" ] || exit 0
+renew
 wait_until_ready
 smoke
 urls

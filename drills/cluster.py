@@ -1,0 +1,157 @@
+"""The cluster under drill: kubectl, what runs in it, and the commands that a drill may need.
+
+`DRILLS_UP` brings the cluster up or back, `DRILLS_KILL_NODE` cuts a worker's power, `DRILLS_LOAD`
+brings an image to the nodes. Without them the drills use a k3d cluster named credenza.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parent.parent
+K3D: Final = "credenza"
+IMAGE: Final = "credenza:latest"
+LABEL: Final = "app.kubernetes.io/name"
+
+
+def run(
+    *command: str | Path, input_: str | None = None, timeout: float = 600, check: bool = True
+) -> str:
+    """Run a command and return what it writes; a failure tells all that it has written."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        input=input_,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if check else subprocess.DEVNULL,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+def wait(what: str, condition: Callable[[], Any], *, seconds: float = 120) -> Any:
+    """Wait until a condition holds and return its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.2)
+    return value
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One namespace of the cluster of KUBECONFIG."""
+
+    namespace: str = "credenza-dev"
+
+    def kubectl(
+        self, *arguments: str, input_: str | None = None, timeout: float = 600, check: bool = True
+    ) -> str:
+        """Run kubectl in the namespace."""
+        command = ("kubectl", "--namespace", self.namespace, *arguments)
+        return run(*command, input_=input_, timeout=timeout, check=check)
+
+    def get(self, *arguments: str) -> Any:
+        """Return objects as kubectl gets them."""
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """Return the pods of a part of the system, without those that are ending."""
+        found = self.get("pods", "--selector", f"{LABEL}={name}")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready(self, name: str) -> list[str]:
+        """Return the names of the pods of a part that are ready."""
+        return [pod["metadata"]["name"] for pod in self.pods(name) if _is_ready(pod)]
+
+    def node_of(self, pod: str) -> str:
+        """Return where a pod runs."""
+        node: str = self.get("pod", pod)["spec"]["nodeName"]
+        return node
+
+    def rolled_out(self, what: str = "deployment/credenza", *, seconds: int = 300) -> None:
+        """Wait until a roll-out has ended well."""
+        self.kubectl("rollout", "status", what, f"--timeout={seconds}s", timeout=seconds + 30)
+
+    def sql(self, statement: str) -> str:
+        """Run SQL in the PostgreSQL of the cluster and return its rows as text."""
+        psql = ("psql", "--username=devops", "--dbname=credenza", "--no-align", "--tuples-only")
+        options = ("--set=ON_ERROR_STOP=1", "--command", statement)
+        return self.kubectl("exec", "postgres-0", "--", *psql, *options).strip()
+
+    def secret(self, name: str, key: str) -> str:
+        """Return a value of a Secret; empty where it has none."""
+        template = f"{{{{with .data.{key}}}}}{{{{. | base64decode}}}}{{{{end}}}}"
+        return self.kubectl("get", "secret", name, "--output", f"go-template={template}")
+
+    @contextmanager
+    def forwarded(self, what: str, port: int) -> Iterator[str]:
+        """Give an address on loopback that leads to a port in the cluster."""
+        process = subprocess.Popen(
+            ["kubectl", "--namespace", self.namespace, "port-forward", what, f":{port}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("Forwarding from 127.0.0.1:"), f"no way to {what}: {line}"
+            yield "http://" + line.split()[2]
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(known["type"] == "Ready" and known["status"] == "True" for known in conditions)
+
+
+def bring_up() -> None:
+    """Start the cluster, or bring a lost node back."""
+    if command := os.environ.get("DRILLS_UP"):
+        run(*shlex.split(command), timeout=1800)
+    else:
+        run("k3d", "node", "start", f"k3d-{K3D}-agent-0")
+    nodes = Cluster().get("nodes")["items"]
+    for node in nodes:
+        Cluster().kubectl("wait", "--for=condition=Ready", f"node/{node['metadata']['name']}")
+
+
+def kill_worker() -> str:
+    """Cut the power of a worker node and return its name."""
+    if command := os.environ.get("DRILLS_KILL_NODE"):
+        run(*shlex.split(command))
+    else:
+        run("k3d", "node", "stop", f"k3d-{K3D}-agent-0")
+    return worker()
+
+
+def worker() -> str:
+    """Return the name of the node that drills drain and kill."""
+    return str(Cluster().get("nodes")["items"][-1]["metadata"]["name"])
+
+
+def load_image(name: str) -> None:
+    """Bring an image of the local Docker to the nodes."""
+    command = os.environ.get("DRILLS_LOAD", f"k3d image import --cluster {K3D}")
+    run(*shlex.split(command), name)
+
+
+def deploy(*options: str) -> str:
+    """Run scripts/deploy.sh on the cluster of KUBECONFIG, or on k3d."""
+    given = ["--kubeconfig"] if "KUBECONFIG" in os.environ else []
+    if load := os.environ.get("DRILLS_LOAD"):
+        given += ["--load", load]
+    return run("scripts/deploy.sh", *given, *options, timeout=1200)

@@ -1,0 +1,191 @@
+"""A small, bounded load on the service: half of the clients keep their connection, half do not.
+
+Each client writes and reads a document of its own. A request is lost where it gets no whole answer
+or a 5xx. Nothing is repeated, so that nothing is hidden.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, Self
+
+from keepalive import LOST, Answer, Connection
+from ledger import History, number_of, value
+
+CLIENTS: Final = 12
+PAUSE: Final = 0.02
+"""Seconds between two requests of a client."""
+PATIENCE: Final = 15.0
+"""Seconds after which a request without an answer is lost."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request and what came of it; `outcome` is a status or the name of an error."""
+
+    at: float
+    took: float
+    keeps: bool
+    outcome: int | str
+    verb: str
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a client would have to repeat it."""
+        return not isinstance(self.outcome, int) or self.outcome >= 500
+
+
+@dataclass
+class Client:
+    """One client with a document of its own; `keeps` tells whether it keeps its connection."""
+
+    url: str
+    path: str
+    keeps: bool
+    requests: list[Request]
+    history: History = field(default_factory=History)
+    _connection: Connection | None = None
+    _number: int = 0
+
+    async def run(self, done: asyncio.Event) -> None:
+        """Write and read in turn until told to end."""
+        while not done.is_set():
+            await self._write()
+            await asyncio.sleep(PAUSE)
+            await self._read()
+            await asyncio.sleep(PAUSE)
+        self._drop()
+
+    async def _write(self) -> None:
+        self._number += 1
+        self.history.doubtful.append(self._number)
+        body = _encode(value(self._number))
+        answer = await self._ask("PUT", body)
+        if answer is not None and answer.status in {200, 201}:
+            self.history.acknowledge(self._number, answer.json["version"])
+
+    async def _read(self) -> None:
+        acknowledged = self.history.last
+        answer = await self._ask("GET")
+        if answer is not None and answer.status == 200:
+            version = answer.json["version"]
+            # Another replica may be a message behind; what was read before is what it may lag to.
+            assert version >= acknowledged[0] or number_of(answer.json["data"]) < self._number
+
+    async def _ask(self, verb: str, body: bytes = b"") -> Answer | None:
+        at, answer = time.monotonic(), None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await self._sent(verb, body)
+            outcome: int | str = answer.status
+        except (*LOST, TimeoutError) as error:
+            self._drop()
+            outcome = type(error).__name__
+        self.requests.append(Request(at, time.monotonic() - at, self.keeps, outcome, verb))
+        return answer
+
+    async def _sent(self, verb: str, body: bytes) -> Answer:
+        if self._connection is None:
+            self._connection = await Connection.open(self.url)
+        answer = await self._connection.ask(verb, self.path, body)
+        if answer.says_close or not self.keeps:
+            self._drop()
+        return answer
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _encode(data: dict[str, object]) -> bytes:
+    return str(data).replace("'", '"').encode()
+
+
+class Load:
+    """Clients at work in a thread of their own, from `with` to its end."""
+
+    def __init__(self, url: str, *, clients: int = CLIENTS) -> None:
+        self.requests: list[Request] = []
+        self._url = url
+        self._clients = [
+            Client(url, f"/v1/data/drill/{_unique()}-{at}", at % 2 == 0, self.requests)
+            for at in range(clients)
+        ]
+        self._loop = asyncio.new_event_loop()
+        self._done = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(PATIENCE * 2)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        async def together() -> None:
+            async with asyncio.TaskGroup() as group:
+                for client in self._clients:
+                    group.create_task(client.run(self._done))
+
+        try:
+            self._loop.run_until_complete(together())
+        except BaseException as error:  # noqa: BLE001 - told by who waits for the load
+            self._failure = error
+        finally:
+            self._loop.close()
+
+    def until(self, number: int, *, seconds: float = 600) -> None:
+        """Wait until so many requests are done."""
+        end = time.monotonic() + seconds
+        while len(self.requests) < number:
+            assert self._thread.is_alive(), "the load has ended"
+            assert time.monotonic() < end, f"{len(self.requests)} of {number} requests in time"
+            time.sleep(0.1)
+
+    @property
+    def lost(self) -> list[Request]:
+        """The requests that a client would have to repeat."""
+        return [request for request in self.requests if request.is_lost]
+
+    def outcomes(self) -> str:
+        """Return the number of requests by outcome, most frequent first."""
+        found = Counter(str(request.outcome) for request in self.requests)
+        return ", ".join(f"{number} of {outcome}" for outcome, number in found.most_common())
+
+    def percentile(self, percent: float) -> float:
+        """Return the seconds within which so many percent of the answers came."""
+        times = sorted(request.took for request in self.requests if not request.is_lost)
+        return times[int(len(times) * percent / 100)]
+
+    def outage(self) -> float:
+        """Return the longest time in seconds in which no client on a new connection succeeded."""
+        new = [r.at + r.took for r in self.requests if not r.keeps and not r.is_lost]
+        ends = sorted([*new, max(request.at for request in self.requests)])
+        return max(later - earlier for earlier, later in pairwise(ends))
+
+    def settle(self) -> int:
+        """Compare what is stored with what was acknowledged; return how many writes that were."""
+        return asyncio.run(self._settle())
+
+    async def _settle(self) -> int:
+        for client in self._clients:
+            connection = await Connection.open(self._url)
+            answer = await connection.ask("GET", client.path)
+            connection.close()
+            found = answer.json
+            client.history.settle((found["version"], number_of(found["data"])))
+        verbs = (request for request in self.requests if request.verb == "PUT")
+        return sum(not request.is_lost for request in verbs)
+
+
+def _unique() -> str:
+    return f"{time.time_ns():x}"

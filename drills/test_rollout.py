@@ -1,0 +1,118 @@
+"""Promise 7: changes of the version lose no request."""
+
+from pathlib import Path
+
+import pytest
+from cluster import IMAGE, Cluster, load_image, run, wait
+from load import Load
+
+from conftest import API, Measured
+
+REQUESTS = 20_000
+ROLLOUTS = 3
+
+
+def test_rolling_update(cluster: Cluster, measured: Measured) -> None:
+    """Three rolling updates under load lose no request."""
+    with Load(API) as load:
+        load.until(500)
+        for _ in range(ROLLOUTS):
+            cluster.kubectl("rollout", "restart", "deployment/credenza")
+            cluster.rolled_out()
+        load.until(REQUESTS)
+    measured(
+        f"{len(load.lost)} of {len(load.requests)} requests lost, p99 {load.percentile(99):.2f} s, "
+        f"{load.settle()} acknowledged writes all there"
+    )
+    assert load.lost == [], load.outcomes()
+
+
+def test_bad_rollout(cluster: Cluster, measured: Measured) -> None:
+    """A version that never becomes ready is stopped; the old one serves on and is brought back."""
+    before = set(cluster.ready("credenza"))
+    with Load(API, clients=4) as load:
+        cluster.kubectl("patch", "deployment/credenza", "--patch", _never_ready(seconds=30))
+        stopped = wait("the roll-out gives up", lambda: _has_stopped(cluster), seconds=180)
+        assert before <= set(cluster.ready("credenza"))
+        cluster.kubectl("rollout", "undo", "deployment/credenza")
+        cluster.kubectl("patch", "deployment/credenza", "--patch", _patience(seconds=300))
+        cluster.rolled_out()
+    assert set(cluster.ready("credenza")) == before, "the good pods were never replaced"
+    assert load.lost == [], load.outcomes()
+    measured(f"stopped: {stopped}; 0 of {len(load.requests)} requests lost; the same pods serve on")
+
+
+def _never_ready(*, seconds: int) -> str:
+    """Return a patch to a version that starts and never answers as ready."""
+    container = """{"name": "credenza", "readinessProbe": {"httpGet": {"path": "/nowhere"}}}"""
+    template = f"""{{"spec": {{"containers": [{container}]}}}}"""
+    return f"""{{"spec": {{"progressDeadlineSeconds": {seconds}, "template": {template}}}}}"""
+
+
+def _patience(*, seconds: int) -> str:
+    return f"""{{"spec": {{"progressDeadlineSeconds": {seconds}}}}}"""
+
+
+def _has_stopped(cluster: Cluster) -> str | None:
+    conditions = cluster.get("deployment/credenza")["status"]["conditions"]
+    reasons = {known["type"]: known["reason"] for known in conditions}
+    return reasons["Progressing"] if reasons["Progressing"] != "ReplicaSetUpdated" else None
+
+
+NEXT = "credenza:drill-next"
+REVISION = '''"""Another column, as a later version would add."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add what the version before does not know."""
+    op.execute("ALTER TABLE documents ADD COLUMN drill text")
+
+
+def downgrade() -> None:
+    """Take it away again."""
+    op.execute("ALTER TABLE documents DROP COLUMN drill")
+'''
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> str:
+    """An image of this commit with one more migration."""
+    (tmp_path / "0002_drill.py").write_text(REVISION)
+    versions = "/opt/service/credenza/sql/migrations/versions/"
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY 0002_drill.py {versions}\n")
+    run("docker", "build", "--tag", NEXT, tmp_path)
+    load_image(NEXT)
+    return NEXT
+
+
+def test_migration(cluster: Cluster, next_version: str, measured: Measured) -> None:
+    """A new version migrates once, under load, and the old one runs on the new schema."""
+    with Load(API) as load:
+        load.until(200)
+        pair = (f"migrate={next_version}", f"credenza={next_version}")
+        cluster.kubectl("set", "image", "deployment/credenza", *pair)
+        cluster.rolled_out()
+        said = [_migration_of(cluster, pod["metadata"]["name"]) for pod in cluster.pods("credenza")]
+        cluster.kubectl("rollout", "undo", "deployment/credenza")
+        cluster.rolled_out()
+        back = {_migration_of(cluster, pod) for pod in cluster.ready("credenza")}
+        load.until(len(load.requests) + 200)
+    assert sorted(said) == ["schema at 0002: nothing to do", "schema: 0001 -> 0002"]
+    assert back == {"schema at 0002, newer than this version's 0001: nothing to do"}
+    written = load.settle()
+    cluster.sql("ALTER TABLE documents DROP COLUMN drill")
+    cluster.sql("UPDATE alembic_version SET version_num = '0001'")
+    measured(
+        f"{len(load.lost)} of {len(load.requests)} requests lost, {written} acknowledged writes "
+        f"all there; of {len(said)} replicas one migrated"
+    )
+    assert load.lost == [], load.outcomes()
+
+
+def _migration_of(cluster: Cluster, pod: str) -> str:
+    return cluster.kubectl("logs", pod, "--container", "migrate").strip().splitlines()[-1]
