@@ -7,6 +7,7 @@ brings an image to the nodes. Without them the drills use a k3d cluster named cr
 import json
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,11 @@ class Cluster:
         """Return objects as kubectl gets them."""
         return json.loads(self.kubectl("get", *arguments, "--output", "json"))
 
+    def nodes(self) -> list[str]:
+        """Return the names of the nodes; the last one is a worker."""
+        found = [node["metadata"]["name"] for node in self.get("nodes")["items"]]
+        return sorted(found, key=lambda name: ("agent" in name, name))
+
     def pods(self, name: str) -> list[dict[str, Any]]:
         """Return the pods of a part of the system, without those that are ending."""
         found = self.get("pods", "--selector", f"{LABEL}={name}")["items"]
@@ -78,6 +84,35 @@ class Cluster:
         """Return where a pod runs."""
         node: str = self.get("pod", pod)["spec"]["nodeName"]
         return node
+
+    def restarts(self, pod: str) -> int:
+        """Return how often the containers of a pod were started again."""
+        statuses = self.get("pod", pod)["status"]["containerStatuses"]
+        return sum(status["restartCount"] for status in statuses)
+
+    def kill(self, pod: str) -> None:
+        """Kill a pod's process from the machine that runs the node, with SIGKILL."""
+        status = self.get("pod", pod)["status"]["containerStatuses"][0]
+        container = status["containerID"].rpartition("/")[2]
+        found = [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cgroup")
+            if container in _text(path)
+        ]
+        assert found, f"no process of {pod} here: the nodes must run on this machine"
+        os.kill(min(found), signal.SIGKILL)
+
+    def move(self, *, away_from: str) -> None:
+        """Move the pods that there is only one of to another node."""
+        for kind in ("deployments", "statefulsets"):
+            for owner in self.get(kind)["items"]:
+                if owner["spec"].get("replicas", 1) != 1:
+                    continue
+                labels = owner["spec"]["selector"]["matchLabels"]
+                selector = ",".join(f"{key}={value}" for key, value in labels.items())
+                field = f"spec.nodeName={away_from}"
+                self.kubectl("delete", "pod", f"--selector={selector}", f"--field-selector={field}")
+                self.rolled_out(f"{kind}/{owner['metadata']['name']}")
 
     def rolled_out(self, what: str = "deployment/credenza", *, seconds: int = 300) -> None:
         """Wait until a roll-out has ended well."""
@@ -97,20 +132,21 @@ class Cluster:
     @contextmanager
     def forwarded(self, what: str, port: int) -> Iterator[str]:
         """Give an address on loopback that leads to a port in the cluster."""
-        process = subprocess.Popen(
-            ["kubectl", "--namespace", self.namespace, "port-forward", what, f":{port}"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("Forwarding from 127.0.0.1:"), f"no way to {what}: {line}"
-            yield "http://" + line.split()[2]
-        finally:
-            process.terminate()
-            process.wait()
-            process.stdout.close()
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", what, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                line = process.stdout.readline() if process.stdout else ""
+                assert line.startswith("Forwarding from 127.0.0.1:"), f"no way to {what}: {line}"
+                yield "http://" + line.split()[2]
+            finally:
+                process.terminate()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
@@ -124,23 +160,21 @@ def bring_up() -> None:
         run(*shlex.split(command), timeout=1800)
     else:
         run("k3d", "node", "start", f"k3d-{K3D}-agent-0")
-    nodes = Cluster().get("nodes")["items"]
-    for node in nodes:
-        Cluster().kubectl("wait", "--for=condition=Ready", f"node/{node['metadata']['name']}")
+    for node in Cluster().nodes():
+        Cluster().kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
 
 
-def kill_worker() -> str:
-    """Cut the power of a worker node and return its name."""
+def kill_worker() -> None:
+    """Cut the power of the worker node."""
     if command := os.environ.get("DRILLS_KILL_NODE"):
         run(*shlex.split(command))
     else:
         run("k3d", "node", "stop", f"k3d-{K3D}-agent-0")
-    return worker()
 
 
 def worker() -> str:
     """Return the name of the node that drills drain and kill."""
-    return str(Cluster().get("nodes")["items"][-1]["metadata"]["name"])
+    return Cluster().nodes()[-1]
 
 
 def load_image(name: str) -> None:

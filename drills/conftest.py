@@ -1,10 +1,13 @@
 """Fixtures of the drills, and the report that they write."""
 
+import json
 import re
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from cluster import Cluster, deploy, run
@@ -23,7 +26,10 @@ Each row is a drill: a test in this folder, run against a real cluster by `make 
 |---|---|---|---|---|---|
 """
 
+PROMETHEUS: Final = "http://127.0.0.1:30090"
+
 Measured = Callable[[str], None]
+Metrics = Callable[[str], float]
 
 _figures: dict[str, str] = {}
 _rows: dict[str, str] = {}
@@ -44,6 +50,19 @@ def cluster() -> Cluster:
     """The cluster with this commit's image and the development environment in it."""
     deploy()
     return Cluster()
+
+
+@pytest.fixture(scope="session")
+def metrics(cluster: Cluster) -> Metrics:
+    """Ask the cluster's Prometheus: the sum of what an expression gives."""
+
+    def ask(expression: str) -> float:
+        address = f"{PROMETHEUS}/api/v1/query?" + urlencode({"query": expression})
+        with urlopen(address, timeout=30) as answer:
+            found = json.load(answer)["data"]["result"]
+        return sum(float(sample["value"][1]) for sample in found)
+
+    return ask
 
 
 @pytest.hookimpl(wrapper=True)
