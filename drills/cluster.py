@@ -120,7 +120,14 @@ class Cluster:
 
     def sql(self, statement: str) -> str:
         """Run SQL in the PostgreSQL of the cluster and return its rows as text."""
-        psql = ("psql", "--username=devops", "--dbname=credenza", "--no-align", "--tuples-only")
+        psql = (
+            "psql",
+            "--host=/var/run/postgresql",
+            "--username=devops",
+            "--dbname=credenza",
+            "--no-align",
+            "--tuples-only",
+        )
         options = ("--set=ON_ERROR_STOP=1", "--command", statement)
         return self.kubectl("exec", "postgres-0", "--", *psql, *options).strip()
 

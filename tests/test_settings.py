@@ -147,7 +147,8 @@ def test_published_passwords_are_for_development(folder: Path, serve: Serve) -> 
     }
     for name in ("staging", "prod", "production"):
         (line,) = refused(environment=name, **published)
-        assert f"ENVIRONMENT={name} with a password that is published, in DATABASE_URL, REDIS_P" in line
+        assert f"ENVIRONMENT={name} with a password that is published, in DATABASE" in line
+        assert ", REDIS_PASSWORD_FILE: " in line
         assert "dev-only-postgres" not in line
     with serve(environment="dev", auth_token="dev-only-token").client() as client:
         assert client.get("/health/live").is_success
