@@ -118,6 +118,18 @@ class Cluster:
         """Wait until a roll-out has ended well."""
         self.kubectl("rollout", "status", what, f"--timeout={seconds}s", timeout=seconds + 30)
 
+    def apply_with(self, folder: Path, *components: str, patches: str = "") -> None:
+        """Apply the development environment with components and patches, and wait for it."""
+        k8s = os.path.relpath(ROOT / "k8s", folder)
+        lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization"]
+        lines += [f"resources: [{k8s}/overlays/dev]", "components:"]
+        lines += [f"  - {k8s}/components/{component}" for component in components]
+        (folder / "kustomization.yaml").write_text("\n".join([*lines, patches, ""]))
+        self.kubectl("apply", "--kustomize", str(folder))
+        for kind in ("deployments", "statefulsets"):
+            for item in self.get(kind)["items"]:
+                self.rolled_out(f"{kind}/{item['metadata']['name']}")
+
     def sql(self, statement: str) -> str:
         """Run SQL in the PostgreSQL of the cluster and return its rows as text."""
         psql = (

@@ -100,7 +100,13 @@ kustomization() {
 
 secrets() { # dev has its own in Git; elsewhere what is missing is made, or said
   [ "$env" != dev ] || return 0
+  local encrypted=$root/k8s/overlays/$env/secrets.sops.yaml
   kubectl create namespace "$namespace" --dry-run=client -o yaml | run kubectl apply -f -
+  if [ -f "$encrypted" ]; then
+    need sops https://github.com/getsops/sops/releases
+    say "+ sops decrypt ${encrypted#"$root/"} | kubectl apply"
+    [ -n "$dry" ] || sops decrypt "$encrypted" | kubectl -n "$namespace" apply -f -
+  fi
   run "$root/scripts/make-secrets.sh" "$namespace" "$env"
 }
 
@@ -188,17 +194,22 @@ urls() {
   fi
 }
 
-preflight
-if [ -n "$down" ]; then
-  if [ -n "$own_cluster" ]; then run k3d cluster delete "$cluster"; else run kubectl delete namespace "$namespace" --ignore-not-found; fi
-  exit
-fi
-[ -z "$own_cluster" ] || cluster_up
-[ -n "$image" ] || build
-secrets
-"by_$by"
-[ -z "$dry" ] || exit 0
-renew
-wait_until_ready
-smoke
-urls
+main() {
+  preflight
+  if [ -n "$down" ]; then
+    if [ -n "$own_cluster" ]; then run k3d cluster delete "$cluster"; else run kubectl delete namespace "$namespace" --ignore-not-found; fi
+    return
+  fi
+  [ -z "$own_cluster" ] || cluster_up
+  [ -n "$image" ] || build
+  secrets
+  "by_$by"
+  [ -z "$dry" ] || return 0
+  renew
+  wait_until_ready
+  smoke
+  urls
+}
+
+main
+exit # what is written into this file while it runs is not read any more

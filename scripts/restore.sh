@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# restore.sh NAMESPACE [FILE]: bring the database back to a backup of k8s/components/backup; without
+# FILE to the newest one. The service is stopped meanwhile, and its cache is emptied: what is cached
+# is not what the database then has. Where Redis is not in the namespace, empty it yourself when the
+# service has stopped (FLUSHDB) and say CACHE_IS_EMPTY=yes.
+set -euo pipefail
+namespace=${1:?"usage: restore.sh NAMESPACE [FILE]"} file=${2:-}
+job=restore-$(date +%s)
+
+say() { echo "restore: $*" >&2; }
+fail() { say "$*"; exit 1; }
+kube() { kubectl -n "$namespace" "$@"; }
+status_of_job() { kube get "job/$job" -o jsonpath='{.status.succeeded}/{.status.failed}'; }
+
+kube get cronjob/restore >/dev/null || fail "$namespace has no backups: k8s/components/backup is not in its overlay"
+has_redis=$(kube get deployment/redis --ignore-not-found -o name)
+[ -n "$has_redis" ] || [ "${CACHE_IS_EMPTY:-}" = yes ] ||
+  fail "Redis is elsewhere: stop the service, empty Redis, and call this with CACHE_IS_EMPTY=yes"
+replicas=$(kube get deployment/credenza -o jsonpath='{.spec.replicas}')
+
+resume() {
+  [ "$replicas" != 0 ] || { say "the service was stopped before, and stays so"; return; }
+  say "starting the service again, with $replicas replicas"
+  kube scale deployment/credenza --replicas="$replicas" >/dev/null
+  kube rollout status deployment/credenza --timeout=300s >&2
+}
+
+say "stopping the service"
+trap resume EXIT
+kube scale deployment/credenza --replicas=0 >/dev/null
+kube wait pod --for=delete -l app.kubernetes.io/name=credenza,app.kubernetes.io/part-of=credenza --timeout=120s >/dev/null
+if [ -n "$has_redis" ]; then
+  say "emptying the cache"
+  kube rollout restart deployment/redis >/dev/null
+  kube rollout status deployment/redis --timeout=120s >&2
+fi
+say "restoring; kubectl -n $namespace logs -f job/$job shows it at work"
+kube create job "$job" --from=cronjob/restore --dry-run=client -o yaml |
+  kube set env --local -f - -o yaml "BACKUP=$file" | kube create -f - >/dev/null
+while [ "$(status_of_job)" = / ]; do sleep 1; done
+kube logs "job/$job" >&2 || true
+[ "$(status_of_job)" = 1/ ] || fail "it has failed, and the database is as it was"
+say "restored"
