@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Cluster, wait
@@ -47,7 +48,8 @@ def test_autoscaling(autoscaled: Cluster, measured: Measured) -> None:
     wait("two replicas are left", lambda: _replicas(autoscaled) == 2, seconds=400)
     down = time.monotonic() - begun
     measured(
-        f"2 to {most} replicas, the third ready after {up:.0f} s; back after {down:.0f} s; {load.told()}"
+        f"2 to {most} replicas, the third ready after {up:.0f} s; back after {down:.0f} s; "
+        f"{load.told()}"
     )
     assert load.lost == [], load.outcomes()
 
@@ -80,7 +82,7 @@ def test_resources(cluster: Cluster, measured: Measured) -> None:
     assert load.lost == [], load.outcomes()
 
 
-def _start_of(pod: dict) -> float:
+def _start_of(pod: dict[str, Any]) -> float:
     """Return the seconds from the start of the service's container to its readiness."""
     begun = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
     ready = next(c for c in pod["status"]["conditions"] if c["type"] == "Ready")

@@ -69,7 +69,6 @@ cluster_up() {
     run k3d cluster create "$cluster" --agents 1 --wait --timeout 180s \
       -p 30080:30080@server:0 -p 30090:30090@server:0 -p 30030:30030@server:0
   fi
-  load=load_k3d
 }
 
 # With Docker's containerd image store `k3d image import` fails; then the nodes take it from a pipe.
@@ -84,8 +83,10 @@ load_k3d() {
 build() {
   image=credenza:latest built=yes
   run docker build --tag "$image" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)" "$root"
-  # shellcheck disable=SC2086 # a command with its arguments
-  run $load "$image"
+  if [ -n "$own_cluster" ]; then run load_k3d "$image"; else
+    # shellcheck disable=SC2086 # a command with its arguments
+    run $load "$image"
+  fi
 }
 
 # The environment with the image that is asked for, as `kubectl apply -k` takes it.
@@ -203,7 +204,7 @@ main() {
   [ -z "$own_cluster" ] || cluster_up
   [ -n "$image" ] || build
   secrets
-  "by_$by"
+  case $by in kustomize) by_kustomize ;; helm) by_helm ;; argocd) by_argocd ;; esac
   [ -z "$dry" ] || return 0
   renew
   wait_until_ready
