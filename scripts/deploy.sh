@@ -83,9 +83,11 @@ load_k3d() {
 build() {
   image=credenza:latest built=yes
   run docker build --tag "$image" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)" "$root"
-  if [ -n "$own_cluster" ]; then run load_k3d "$image"; else
+  if [ -z "$own_cluster" ]; then
     # shellcheck disable=SC2086 # a command with its arguments
     run $load "$image"
+  elif [ -z "$dry" ]; then
+    load_k3d "$image"
   fi
 }
 
