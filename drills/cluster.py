@@ -25,7 +25,7 @@ LABEL: Final = "app.kubernetes.io/name"
 def run(
     *command: str | Path, input_: str | None = None, timeout: float = 600, check: bool = True
 ) -> str:
-    """Run a command and return what it writes; a failure tells all that it has written."""
+    """Run a command and return what it writes; a failure tells the end of it."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
@@ -36,7 +36,9 @@ def run(
         timeout=timeout,
         check=False,
     )
-    assert not check or done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}"
+    assert not check or done.returncode == 0, (
+        f"{shlex.join(map(str, command))}\n{done.stdout[-4000:]}"
+    )
     return done.stdout
 
 

@@ -137,14 +137,29 @@ by_helm() {
   fi
 }
 
+# From Git: what is committed and pushed, with the image that it names.
 by_argocd() {
-  repo=${repo:-$(git -C "$root" remote get-url origin)} || fail "--argocd needs --repo: where Argo CD finds this repository"
+  local found commit folder=$work/argocd argocd=(kubectl --namespace argocd) app=application/credenza-$env
+  found=$(sed -n 's/^ *repoURL: //p' "$root/argocd/application.yaml")
+  [ "$found" != https://git.example.com/credenza.git ] || found=$(git -C "$root" remote get-url origin 2>/dev/null || true)
+  repo=${repo:-$found}
+  [ -n "$repo" ] || fail "--argocd needs --repo: where Argo CD finds this repository"
+  mkdir "$folder"
+  sed "/^  sourceRepos:/{n; s#- .*#- $repo#}" "$root/argocd/project.yaml" >"$folder/project.yaml"
+  sed -E "s#(repoURL: ).*#\1$repo#; s#(targetRevision: ).*#\1$revision#; s#dev\$#$env#" \
+    "$root/argocd/application.yaml" >"$folder/application.yaml"
+  [ -z "$dry" ] || { cat "$folder"/*.yaml; return; }
   kubectl get crd applications.argoproj.io >/dev/null 2>&1 || {
-    run kubectl create namespace argocd
-    run kubectl apply --server-side -n argocd -f "https://raw.githubusercontent.com/argoproj/argo-cd/v3.1.9/manifests/install.yaml"
+    kubectl create namespace argocd --dry-run=client -o yaml | kubectl apply -f -
+    "${argocd[@]}" apply --server-side -f https://raw.githubusercontent.com/argoproj/argo-cd/v3.1.9/manifests/install.yaml
+    "${argocd[@]}" wait deployment --all --for=condition=Available --timeout=600s
   }
-  sed -e "s#@REPO@#$repo#; s#@REVISION@#$revision#; s#@ENV@#$env#" "$root/argocd/application.yaml" | run kubectl apply -f -
-  [ -n "$dry" ] || kubectl -n argocd wait "application/credenza-$env" --for=jsonpath='{.status.sync.status}'=Synced --timeout=300s
+  kubectl apply -f "$folder/project.yaml" -f "$folder/application.yaml"
+  "${argocd[@]}" annotate --overwrite "$app" argocd.argoproj.io/refresh=normal
+  # The commit that is asked for, where it can be known here, so that an older one is not taken for it.
+  commit=$(git ls-remote "$repo" "$revision" "$revision^{}" 2>/dev/null | tail -n 1 | cut -f 1 || true)
+  [ -z "$commit" ] || "${argocd[@]}" wait "$app" --for="jsonpath={.status.sync.revision}=$commit" --timeout=300s
+  "${argocd[@]}" wait "$app" --for='jsonpath={.status.sync.status}=Synced' --timeout=300s
 }
 
 # A tag that stays the same tells Kubernetes nothing: what it stands for is noted beside it.
@@ -214,5 +229,4 @@ main() {
   urls
 }
 
-main
-exit # what is written into this file while it runs is not read any more
+main; exit # on one line: what becomes of this file while it runs does not matter
