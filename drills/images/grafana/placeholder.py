@@ -1,4 +1,4 @@
-"""In the place of Grafana, where its image cannot be had: answers its health check, nothing else."""
+"""In the place of Grafana, where its image cannot be had: answers its health check alone."""
 
 import http.server
 
@@ -11,7 +11,8 @@ class Health(http.server.BaseHTTPRequestHandler):
         healthy = self.path == "/api/health"
         self.send_response(200 if healthy else 501)
         self.end_headers()
-        self.wfile.write(b'{"database": "ok"}' if healthy else b"This is a stand-in, not Grafana.\n")
+        said = b'{"database": "ok"}' if healthy else b"This is a stand-in, not Grafana.\n"
+        self.wfile.write(said)
 
 
 http.server.ThreadingHTTPServer(("", 3000), Health).serve_forever()
