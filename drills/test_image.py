@@ -192,7 +192,7 @@ def service(config: dict[str, Any]) -> Iterator[Service]:
     """The service, as a cluster hardens it, with a PostgreSQL that a first container migrates."""
     assert config
     mark = f"credenza-drill-{uuid.uuid4().hex[:8]}"
-    database, name = f"{mark}-postgres", f"{mark}-app"
+    database, migration, name = f"{mark}-postgres", f"{mark}-migrate", f"{mark}-app"
     url = f"postgresql://devops:drill@{database}:5432/credenza"
     docker("network", "create", mark)
     try:
@@ -202,14 +202,15 @@ def service(config: dict[str, Any]) -> Iterator[Service]:
         ask = ("exec", database, "pg_isready", "-U", "devops", "-h", "127.0.0.1")
         until(lambda: _succeeds(*ask), "PostgreSQL does not come up")
         common = [f"--network={mark}", *HARDENED, f"--env=DATABASE_URL={url}", "--env=AUTH=off"]
-        docker("run", "--rm", *common, NAME, "migrate")
+        docker("run", f"--name={migration}", *common, NAME, "migrate")
         drain = f"--env=DRAIN_SECONDS={DRAIN_SECONDS}"
         listen = "--publish=127.0.0.1::8000"
         docker("run", "--detach", f"--name={name}", listen, drain, *common, NAME)
         (port,) = inspect(name)["NetworkSettings"]["Ports"]["8000/tcp"]
         yield Service(name, f"http://127.0.0.1:{port['HostPort']}")
     finally:
-        docker("rm", "--force", "--volumes", name, database)
+        for each in (name, migration, database):
+            _succeeds("rm", "--force", "--volumes", each)
         docker("network", "rm", mark)
 
 

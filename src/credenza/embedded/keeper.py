@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
+from credenza.embedded.binaries import installed
 from credenza.embedded.home import EmbeddedError, Home
 from credenza.embedded.server import Server, start
 
@@ -22,6 +23,7 @@ async def running(
     `announce` is the URL that others find under `Home.holder`. Raises `EmbeddedError` where the
     server does not come up the first time.
     """
+    installed()  # where it is not, that is the thing to say, whatever the home is like
     home = Home(path)
     try:
         home.announce(announce)
