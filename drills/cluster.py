@@ -92,8 +92,8 @@ class Cluster:
         statuses = self.get("pod", pod)["status"]["containerStatuses"]
         return sum(status["restartCount"] for status in statuses)
 
-    def kill(self, pod: str) -> None:
-        """Kill a pod's process from the machine that runs the node, with SIGKILL."""
+    def kill(self, pod: str) -> float:
+        """Kill a pod's process from the machine that runs the node, with SIGKILL; return when."""
         status = self.get("pod", pod)["status"]["containerStatuses"][0]
         container = status["containerID"].rpartition("/")[2]
         found = [
@@ -102,7 +102,9 @@ class Cluster:
             if container in _text(path)
         ]
         assert found, f"no process of {pod} here: the nodes must run on this machine"
+        at = time.monotonic()
         os.kill(min(found), signal.SIGKILL)
+        return at
 
     def move(self, *, away_from: str) -> None:
         """Move the pods that there is only one of to another node."""
@@ -163,6 +165,10 @@ class Cluster:
                 process.terminate()
 
 
+def _ending(pods: list[dict[str, Any]]) -> bool:
+    return any("deletionTimestamp" in pod["metadata"] for pod in pods)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text()
@@ -176,13 +182,14 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 
 def bring_up() -> None:
-    """Start the cluster, or bring a lost node back."""
+    """Start the cluster, or bring a lost node back and wait until what it had run is gone."""
     if command := os.environ.get("DRILLS_UP"):
         run(*shlex.split(command), timeout=1800)
     else:
         run("k3d", "node", "start", f"k3d-{K3D}-agent-0")
     for node in Cluster().nodes():
         Cluster().kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
+    wait("no pod is ending any more", lambda: not _ending(Cluster().get("pods")["items"]))
 
 
 def kill_worker() -> None:
