@@ -47,13 +47,15 @@ check: $(VENV)/.ready-dev ## Look for faults without running anything: code, scr
 	PATH=$(abspath $(RUN)):$$PATH $(RUN)/actionlint .github/workflows/*.yml
 	$(RUN)/zizmor --quiet --offline --persona=pedantic .github
 	$(RUN)/python docs/generate.py --check
+	$(RUN)/python charts/readme.py --check
 
 format: $(VENV)/.ready-dev ## Put the code into its one format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
 
-docs: $(VENV)/.ready-dev ## Write docs/reference anew from the code
+docs: $(VENV)/.ready-dev ## Write docs/reference and the chart's README anew
 	$(RUN)/python docs/generate.py
+	$(RUN)/python charts/readme.py
 
 clean: ## Remove what these commands have made; data stays
 	rm -rf $(VENV) $(TOOLS) tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,10 @@ from examples import Block, Seen, blocks, commands
 
 HOW_TO = ROOT / "docs/how-to"
 MARK = "it needs a cluster; `make drills` runs it"
-PAGES = ("k3d", "upgrade-and-roll-back", "backup-and-restore", "existing-cluster", "production")
+PAGES = (
+    *("k3d", "upgrade-and-roll-back", "backup-and-restore", "existing-cluster", "helm"),
+    "production",
+)
 PARTS = ("argocd", "charts", "k8s", "monitoring", "scripts", "src")
 FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 
@@ -25,6 +28,8 @@ MANAGED = Cluster("credenza-drill-managed")
 
 PLACES = {
     "registry.example.com/credenza:v0.1.0": RELEASE,
+    "registry: registry.example.com": 'registry: ""',
+    "tag: v0.1.0": "tag: " + RELEASE.partition(":")[2],
     "db.example.com": f"postgres.{MANAGED.namespace}.svc.cluster.local",
     "redis.example.com": f"redis.{MANAGED.namespace}.svc.cluster.local",
 }

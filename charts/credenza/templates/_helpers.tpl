@@ -1,0 +1,69 @@
+{{/* metadata of an object: (list $ NAME [APP]). APP is whose part it is. */}}
+{{- define "credenza.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- if gt (len .) 2 }}
+  app.kubernetes.io/name: {{ index . 2 }}
+  app.kubernetes.io/part-of: credenza
+  {{- end }}
+  app.kubernetes.io/instance: {{ $root.Release.Name }}
+  app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+  helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The name of an image: (list $ IMAGE). */}}
+{{- define "credenza.image" -}}
+{{- $image := index . 1 -}}
+{{- with $image.registry }}{{ . }}/{{ end -}}
+{{- $image.repository }}:{{ $image.tag | default (printf "v%s" (index . 0).Chart.AppVersion) -}}
+{{- with $image.digest }}@{{ . }}{{ end -}}
+{{- end }}
+
+{{/* What every pod has: secrets for pulling images. */}}
+{{- define "credenza.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Text of a setting: Helm reads whole numbers as floating ones, and would write 3.3554432e+07. */}}
+{{- define "credenza.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end }}
+
+{{/* The settings of the service. Before 1.21 PgBouncer keeps no prepared statements. */}}
+{{- define "credenza.config" -}}
+{{- $config := .Values.config }}
+{{- if .Values.pgbouncer.enabled }}
+{{- $config = merge (dict) $config (dict "DATABASE_STATEMENT_CACHE" 0) }}
+{{- end }}
+{{- range $name, $value := $config }}
+{{ $name }}: {{ include "credenza.text" $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What makes the pods of the service anew: their settings and, where the chart makes them, secrets. */}}
+{{- define "credenza.checksum" -}}
+{{- $secrets := ternary .Values.secrets.app (dict) .Values.secrets.create -}}
+{{- print (include "credenza.config" .) (toJson $secrets) | sha256sum -}}
+{{- end }}
+
+{{/* An environment variable out of a Secret: (list NAME SECRET KEY [optional]). */}}
+{{- define "credenza.env" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ index . 1 }}
+      key: {{ index . 2 }}
+      {{- if gt (len .) 3 }}
+      optional: true
+      {{- end }}
+{{- end }}
+
+{{/* pgbouncer.ini with the host that it leads to. */}}
+{{- define "credenza.pgbouncer" -}}
+{{- .Files.Get "files/pgbouncer/pgbouncer.ini" | replace "host=postgres " (printf "host=%s " .Values.pgbouncer.host) -}}
+{{- end }}
