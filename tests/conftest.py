@@ -23,6 +23,15 @@ _numbers = itertools.count(1)
 Serve = Callable[..., Running]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a deployed service leave out the tests that start services of their own."""
+    if "CREDENZA_URL" not in os.environ:
+        return
+    own = [i for i in items if isinstance(i, pytest.Function) and "serve" in i.fixturenames]
+    config.hook.pytest_deselected(items=own)
+    items[:] = [item for item in items if item not in own]
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """A Valkey for the whole session; who stops it starts it again."""
