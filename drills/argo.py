@@ -28,7 +28,6 @@ kubectl apply --server-side --namespace=argocd --filename=\
 https://raw.githubusercontent.com/argoproj/argo-cd/{VERSION}/manifests/install.yaml
 kubectl --namespace=argocd wait deployment --all --for=condition=Available --timeout=300s
 """
-EXAMPLE: Final = "https://git.example.com/credenza.git"
 BRANCH: Final = "drill"
 PREFIX: Final = "credenza-drill"
 """What the drill's namespaces, Applications and project are called in the place of credenza."""
@@ -62,11 +61,11 @@ class Repository:
         assert number == 1, f"{path}: {number} of {old!r}"
         file.write_text(text)
 
-    def push(self, message: str) -> str:
+    def push(self, message: str, branch: str = BRANCH) -> str:
         """Commit all that has changed, push it, and return the commit."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
-        return self.publish()
+        return self.publish(branch)
 
     def revert(self, commit: str) -> str:
         """Push the commit that takes another one back, and return it."""
@@ -110,8 +109,10 @@ def _daemon(folder: Path) -> Iterator[int]:
 
 def manifest(name: str, repository: Repository) -> dict[str, Any]:
     """Return a file of argocd/ with the drill's repository, names and namespaces."""
-    text = (ROOT / "argocd" / f"{name}.yaml").read_text().replace(EXAMPLE, repository.url)
-    text = text.replace(": HEAD", f": {BRANCH}").replace("credenza-", f"{PREFIX}-")
+    project = yaml.safe_load((ROOT / "argocd/project.yaml").read_text())
+    text = (ROOT / "argocd" / f"{name}.yaml").read_text()
+    text = text.replace(project["spec"]["sourceRepos"][0], repository.url)
+    text = re.sub("(?<=evision: ).*", BRANCH, text).replace("credenza-", f"{PREFIX}-")
     found: dict[str, Any] = yaml.safe_load(text.replace("project: credenza", f"project: {PREFIX}"))
     if found["metadata"]["name"] == "credenza":
         found["metadata"]["name"] = PREFIX
@@ -162,6 +163,12 @@ class Application:
         sync, health = status.get("sync", {}), status.get("health", {})
         is_synced = (sync.get("status"), sync.get("revision")) == ("Synced", commit)
         return is_synced and health.get("status") == "Healthy"
+
+    def automated(self, *, enabled: bool) -> None:
+        """Pause the environment, or let it go on."""
+        policy = {"spec": {"syncPolicy": {"automated": {"enabled": enabled}}}}
+        patch = f"--patch={json.dumps(policy)}"
+        ARGOCD.kubectl("patch", "application", self.name, "--type=merge", patch)
 
     def says(self) -> str:
         """Return why it is not synced."""

@@ -8,7 +8,7 @@
 #   --image REFERENCE                     an image that is there already, instead of building one
 #   --load COMMAND                        what brings a built image to the nodes, called with its name
 #   --repo URL --revision NAME            with --argocd: where it finds this repository (default: origin, HEAD)
-#   --dry-run                             show what would be done; the cluster checks it, if there is one
+#   --dry-run                             show what would be done; the cluster checks it, if it has the namespace
 #   --down                                remove it again: the k3d cluster, or with --kubeconfig the namespace
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -39,6 +39,10 @@ while [ $# -gt 0 ]; do
 done
 namespace=credenza-$env
 case $env in dev | staging | prod) ;; *) fail "--env must be dev, staging or prod, not $env" ;; esac
+[[ -z $image || $image =~ ^[^@]+:[A-Za-z0-9._-]+$ ]] || fail "--image must be NAME:TAG, not $image"
+builds=yes
+[ -z "$image$down" ] || builds=''
+case $by/$env in argocd/staging | argocd/prod) builds='' ;; esac # the image is the one that Git names
 
 need() { command -v "$1" >/dev/null || fail "$1 is missing: $2"; }
 
@@ -52,9 +56,9 @@ preflight() {
   elif [ -z "$dry" ]; then
     kubectl get --raw /readyz >/dev/null 2>&1 || fail "no cluster answers; is KUBECONFIG right?"
   fi
-  [ -n "$image$down$dry" ] || { need docker https://docs.docker.com/engine/install
+  [ -z "$builds" ] || [ -n "$dry" ] || { need docker https://docs.docker.com/engine/install
     docker info >/dev/null 2>&1 || fail "Docker does not run, or you may not use it (group docker)"; }
-  [ -n "$own_cluster" ] || [ -n "$image$load$down$dry" ] ||
+  [ -z "$builds" ] || [ -n "$own_cluster$load$dry" ] ||
     fail "the nodes need the image: name one that they can pull (--image), or what loads it (--load)"
 }
 
@@ -104,7 +108,7 @@ kustomization() {
 secrets() { # dev has its own in Git; elsewhere what is missing is made, or said
   [ "$env" != dev ] || return 0
   local encrypted=$root/k8s/overlays/$env/secrets.sops.yaml
-  kubectl create namespace "$namespace" --dry-run=client -o yaml | run kubectl apply -f -
+  run kubectl apply -f "$root/k8s/overlays/$env/namespace.yaml"
   if [ -f "$encrypted" ]; then
     need sops https://github.com/getsops/sops/releases
     say "+ sops decrypt ${encrypted#"$root/"} | kubectl apply"
@@ -119,7 +123,7 @@ by_kustomize() {
   kustomization "$folder"
   if [ -z "$dry" ]; then
     kubectl apply -k "$folder"
-  elif kubectl get --raw /readyz >/dev/null 2>&1; then
+  elif kubectl get namespace "$namespace" >/dev/null 2>&1; then # else the cluster cannot check it
     kubectl apply --dry-run=server -k "$folder"
   else
     kubectl kustomize "$folder"
@@ -128,7 +132,7 @@ by_kustomize() {
 
 by_helm() {
   local options=(--namespace "$namespace" -f "$root/charts/credenza/values-$env.yaml")
-  [ -z "$image" ] || options+=(--set "image.registry=,image.repository=${image%:*},image.tag=${image##*:},image.digest=")
+  [ -z "$image" ] || options+=(--set-string "image.registry=,image.repository=${image%:*},image.tag=${image##*:},image.digest=")
   if [ -n "$dry" ]; then
     helm template credenza "$root/charts/credenza" "${options[@]}"
   else
@@ -148,7 +152,7 @@ by_argocd() {
   sed "/^  sourceRepos:/{n; s#- .*#- $repo#}" "$root/argocd/project.yaml" >"$folder/project.yaml"
   sed -E "s#(repoURL: ).*#\1$repo#; s#(targetRevision: ).*#\1$revision#; s#dev\$#$env#" \
     "$root/argocd/application.yaml" >"$folder/application.yaml"
-  [ -z "$dry" ] || { cat "$folder"/*.yaml; return; }
+  [ -z "$dry" ] || { cat "$folder/project.yaml" <(echo ---) "$folder/application.yaml"; return; }
   kubectl get crd applications.argoproj.io >/dev/null 2>&1 || {
     kubectl create namespace argocd --dry-run=client -o yaml | kubectl apply -f -
     "${argocd[@]}" apply --server-side -f https://raw.githubusercontent.com/argoproj/argo-cd/v3.1.9/manifests/install.yaml
@@ -157,7 +161,8 @@ by_argocd() {
   kubectl apply -f "$folder/project.yaml" -f "$folder/application.yaml"
   "${argocd[@]}" annotate --overwrite "$app" argocd.argoproj.io/refresh=normal
   # The commit that is asked for, where it can be known here, so that an older one is not taken for it.
-  commit=$(git ls-remote "$repo" "$revision" "$revision^{}" 2>/dev/null | tail -n 1 | cut -f 1 || true)
+  commit=$(GIT_TERMINAL_PROMPT=0 git ls-remote "$repo" 2>/dev/null | awk -v r="$revision" \
+    '$2 == r || $2 == "refs/heads/" r || $2 == "refs/tags/" r || $2 == "refs/tags/" r "^{}" {c = $1} END {print c}' || true)
   [ -z "$commit" ] || "${argocd[@]}" wait "$app" --for="jsonpath={.status.sync.revision}=$commit" --timeout=300s
   "${argocd[@]}" wait "$app" --for='jsonpath={.status.sync.status}=Synced' --timeout=300s
 }
@@ -212,14 +217,18 @@ urls() {
   fi
 }
 
+remove() {
+  [ -z "$own_cluster" ] || { run k3d cluster delete "$cluster"; return; }
+  # First, for it would bring back what is gone.
+  [ "$by" != argocd ] || run kubectl -n argocd delete application "credenza-$env" --ignore-not-found
+  run kubectl delete namespace "$namespace" --ignore-not-found
+}
+
 main() {
   preflight
-  if [ -n "$down" ]; then
-    if [ -n "$own_cluster" ]; then run k3d cluster delete "$cluster"; else run kubectl delete namespace "$namespace" --ignore-not-found; fi
-    return
-  fi
+  [ -z "$down" ] || { remove; return; }
   [ -z "$own_cluster" ] || cluster_up
-  [ -n "$image" ] || build
+  [ -z "$builds" ] || build
   secrets
   case $by in kustomize) by_kustomize ;; helm) by_helm ;; argocd) by_argocd ;; esac
   [ -z "$dry" ] || return 0
