@@ -10,6 +10,7 @@ job=restore-$(date +%s)
 say() { echo "restore: $*" >&2; }
 fail() { say "$*"; exit 1; }
 kube() { kubectl -n "$namespace" "$@"; }
+job() { kube create job "$job" --from=cronjob/restore --dry-run=client -o yaml; }
 status_of_job() { kube get "job/$job" -o jsonpath='{.status.succeeded}/{.status.failed}'; }
 
 kube get cronjob/restore >/dev/null || fail "$namespace has no backups: k8s/components/backup is not in its overlay"
@@ -35,8 +36,7 @@ if [ -n "$has_redis" ]; then
   kube rollout status deployment/redis --timeout=120s >&2
 fi
 say "restoring; kubectl -n $namespace logs -f job/$job shows it at work"
-kube create job "$job" --from=cronjob/restore --dry-run=client -o yaml |
-  kube set env --local -f - -o yaml "BACKUP=$file" | kube create -f - >/dev/null
+if [ -z "$file" ]; then job; else job | kube set env --local -f - -o yaml "BACKUP=$file"; fi | kube create -f - >/dev/null
 while [ "$(status_of_job)" = / ]; do sleep 1; done
 kube logs "job/$job" >&2 || true
 [ "$(status_of_job)" = 1/ ] || fail "it has failed, and the database is as it was"
