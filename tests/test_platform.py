@@ -18,7 +18,14 @@ from pod_rules import RULES, TOKEN, Rule
 
 KUBERNETES = "1.34"
 
-OWN_GROUPS = frozenset({"bitnami.com", "external-secrets.io", "postgresql.cnpg.io"})
+OWN_GROUPS = frozenset(
+    {
+        "bitnami.com",
+        "external-secrets.io",
+        "generators.external-secrets.io",
+        "postgresql.cnpg.io",
+    }
+)
 """Whose kinds are not Kubernetes' own: their definitions come with their operators."""
 
 MADE_BY_OPERATORS = frozenset({"credenza-tls"})

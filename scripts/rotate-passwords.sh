@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# rotate-passwords.sh NAMESPACE: give PostgreSQL and Redis in the cluster new passwords while the
+# service runs, without a restart; a request between two steps may get 503. It needs secret-files; order:
+# docs/how-to/rotate-passwords.md. Passwords travel by pipes, never in the arguments of a process.
+set -euo pipefail
+namespace=${1:?"usage: rotate-passwords.sh NAMESPACE"}
+
+k() { kubectl -n "$namespace" "$@"; }
+say() { echo "rotate: $*" >&2; }
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+get() { k get secret "$1" -o "jsonpath={.data.$2}" | base64 -d; }
+put() { printf '{"stringData": {"%s": "%s"}}' "$2" "$3" | k patch secret "$1" --patch-file /dev/stdin >/dev/null; }
+sql() { k exec -i postgres-0 -- psql -h /var/run/postgresql -qAtU "$user" -v ON_ERROR_STOP=1 "$(get postgres-secret POSTGRES_DB)"; }
+redis() { k exec -i deployment/redis -c redis -- sh -c "read -r REDISCLI_AUTH; export REDISCLI_AUTH; redis-cli -e $*"; }
+
+has_files() { # FILE DIGEST: whether each pod that runs reads the new password
+  local pod
+  for pod in $(k get pods -l app.kubernetes.io/name=credenza -o name); do
+    [ "$(k exec "$pod" -c credenza -- sha256sum "/etc/credenza/passwords/$1" | cut -d ' ' -f 1)" = "$2" ] || return 1
+  done
+}
+
+wait_for_files() { # FILE PASSWORD: the kubelet takes up to a minute; a pod that changes, it looks at once
+  local digest _
+  digest=$(printf %s "$2" | sha256sum | cut -d ' ' -f 1)
+  k annotate pods -l app.kubernetes.io/name=credenza --overwrite "credenza/rotated=$(date +%s%N)" >/dev/null
+  for _ in {1..180}; do ! has_files "$1" "$digest" || return 0; sleep 1; done
+  say "the pods do not get the new $1; nothing was taken away, run it again"
+  exit 1
+}
+
+user=$(get postgres-secret POSTGRES_USER)
+redis_old=$(get redis-secret REDIS_PASSWORD) redis_new=$(random) postgres_new=$(random)
+
+# Redis takes both until all use the new one. (ACL reads what follows the first line of its input.)
+printf '%s\n>%s' "$redis_old" "$redis_new" | redis -x ACL SETUSER default >/dev/null
+put redis-secret REDIS_PASSWORD "$redis_new"
+put credenza-passwords REDIS_PASSWORD "$redis_new"
+wait_for_files REDIS_PASSWORD "$redis_new"
+printf '%s\n<%s' "$redis_new" "$redis_old" | redis -x ACL SETUSER default >/dev/null
+printf '%s\n' "$redis_new" | redis CLIENT KILL TYPE normal SKIPME yes >/dev/null
+printf '%s\n' "$redis_new" | redis CLIENT KILL TYPE pubsub >/dev/null
+say "Redis has a new password, and only that"
+
+# PostgreSQL takes one: connections that are open go on, new ones wait for the second between.
+put credenza-passwords DATABASE_PASSWORD "$postgres_new"
+wait_for_files DATABASE_PASSWORD "$postgres_new"
+printf "ALTER ROLE %s PASSWORD '%s'" "$user" "$postgres_new" | sql
+put postgres-secret POSTGRES_PASSWORD "$postgres_new"
+since=$(echo "SELECT now()" | sql)
+say "PostgreSQL has a new password"
+
+# What logged in with the old one is cut where it rests: a connection at work would take a request along.
+# Those are used first and so never rest under load; the password matters to them no more.
+for _ in {1..10}; do
+  left=$(sql <<SQL
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '$user' AND application_name = 'credenza'
+  AND backend_start < '$since' AND state = 'idle' AND state_change < clock_timestamp() - interval '1 s';
+SELECT 'left ' || count(*) FROM pg_stat_activity WHERE usename = '$user' AND application_name = 'credenza'
+  AND backend_start < '$since';
+SQL
+  )
+  [ "${left##*left }" != 0 ] || { say "no connection of before is left"; exit 0; }
+  sleep 1
+done
+say "${left##*left } connections of before never rest; they go on until they do"
