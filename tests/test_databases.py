@@ -6,6 +6,7 @@ latter behind PgBouncer in transaction mode, which knows no prepared statements.
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +160,9 @@ async def test_a_rotated_password_is_read_at_the_next_connect(
 ) -> None:
     """ALTER ROLE, the file, the end of old connections: served on by the same process."""
     name = await create_migrated(postgres)
-    role = f"rotating_{name}"
-    file = tmp_path / "password"
+    role, file = await rotating(postgres, name, tmp_path)
+    url = postgres.database(name).replace("tester", role)
     async with connected(postgres, name) as admin:
-        await admin.execute(
-            f"CREATE ROLE {role} LOGIN PASSWORD 'one' IN ROLE pg_read_all_data, pg_write_all_data"
-        )
-        hba = postgres.folder / "data" / "pg_hba.conf"
-        hba.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
-        await admin.fetch("SELECT pg_reload_conf()")
-        await until_refused(postgres, name, role, "wrong")
-        file.write_text("one\n")
-        url = postgres.database(name).replace("tester", role)
         with serve(database_url=url, database_password_file=file).client() as client:
             assert client.put("/data/a", json=1).status_code == 201
             await admin.execute(f"ALTER ROLE {role} PASSWORD 'two'")
@@ -181,6 +173,52 @@ async def test_a_rotated_password_is_read_at_the_next_connect(
             assert client.get("/data/a").json()["data"] == 1
             assert client.put("/data/a", json=2).status_code == 200
         await until_refused(postgres, name, role, "one")
+
+
+async def test_a_new_password_may_be_in_the_file_first(
+    postgres: Postgres, serve: Serve, tmp_path: Path
+) -> None:
+    """Before ALTER ROLE the last password goes on; after it each connection is a new one by itself.
+
+    No connection is cut, and no request fails.
+    """
+    name = await create_migrated(postgres)
+    role, file = await rotating(postgres, name, tmp_path)
+    url = postgres.database(name).replace("tester", role)
+    async with connected(postgres, name) as admin:
+        with serve(database_url=url, database_password_file=file).client() as client:
+            assert client.put("/data/a", json=1).status_code == 201
+            file.write_text("two\n")
+            await end_connections(admin, role)
+            assert client.put("/data/a", json=2).status_code == 200
+            before = await admin.fetchval("SELECT clock_timestamp()")
+            await admin.execute(f"ALTER ROLE {role} PASSWORD 'two'")
+            while await older_connections(admin, role, before):
+                assert client.put("/data/a", json=3).status_code == 200
+    await until_refused(postgres, name, role, "one")
+
+
+async def rotating(postgres: Postgres, name: str, folder: Path) -> tuple[str, Path]:
+    """Make a role with the password `one`, which the server asks for, and a file that has it."""
+    role = f"rotating_{name}"
+    async with connected(postgres, name) as admin:
+        await admin.execute(
+            f"CREATE ROLE {role} LOGIN PASSWORD 'one' IN ROLE pg_read_all_data, pg_write_all_data"
+        )
+        hba = postgres.folder / "data" / "pg_hba.conf"
+        hba.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
+        await admin.fetch("SELECT pg_reload_conf()")
+    await until_refused(postgres, name, role, "wrong")
+    file = folder / "password"
+    file.write_text("one\n")
+    return role, file
+
+
+async def older_connections(admin: asyncpg.Connection, role: str, than: datetime) -> int:
+    """Return how many connections of a role were made before a time."""
+    count = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_start < $2"
+    found: int = await admin.fetchval(count, role, than)
+    return found
 
 
 async def until_refused(server: Postgres, name: str, role: str, password: str) -> None:

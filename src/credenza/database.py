@@ -8,7 +8,7 @@ leaves as one of `credenza.errors`.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -84,6 +84,8 @@ class Database:
         self._metrics = metrics
         self._queries = sql.load()
         self._warned = False
+        self._accepted: str | None = None
+        """The password that the server has last taken."""
         self._pool = self._new_pool(url, settings.database_pool_size)
         self._probing = self._new_pool(url, 1)
 
@@ -96,11 +98,37 @@ class Database:
             statement_cache_size=settings.database_statement_cache,
             command_timeout=settings.query_timeout + GRACE_SECONDS,
             timeout=CONNECT_SECONDS,
-            password=settings.database_password if settings.database_password_file else None,
+            connect=self._log_in if settings.database_password_file else None,
             server_settings=self._server_settings(),
             init=self._refuse_unsafe,
             reset=_keep,
         )
+
+    async def _log_in(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
+        """Connect with the file's password, or the last one while the server has only that.
+
+        A new password is in all files before the server has it, so that none is without one.
+        """
+        password = self._settings.database_password()
+        try:
+            connection = await asyncpg.connect(*arguments, **options | {"password": password})
+        except asyncpg.InvalidPasswordError:
+            if self._accepted in {None, password}:
+                raise
+            return await asyncpg.connect(*arguments, **options | {"password": self._accepted})
+        if self._accepted not in {None, password}:
+            await self._pool.expire_connections()  # each of them at its next use
+        self._accepted = password
+        return connection
+
+    async def follow_password(self) -> None:
+        """Log in anew where the file has another password; a server that refuses it is asked again.
+
+        So a change needs no connection cut, and loses no request.
+        """
+        if self._accepted not in {None, self._settings.database_password()}:
+            await self._probing.expire_connections()
+            await self.ping()
 
     def _server_settings(self) -> dict[str, str]:
         """Return start-up parameters; a pooler without prepared statements takes only the name."""

@@ -44,7 +44,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Start them all."""
-        for task in (self._migrate(), self._measure(), self._reap()):
+        for task in (self._migrate(), self._measure(), self._reap(), self._follow_password()):
             self._tasks.append(asyncio.create_task(task))
 
     async def stop(self) -> None:
@@ -85,6 +85,13 @@ class Upkeep:
             for state, number in self._database.connections().items():
                 self._metrics.pool.labels(state).set(number)
             await asyncio.sleep(MEASURE_SECONDS)
+
+    async def _follow_password(self) -> None:
+        """Take a new password of the database into use as soon as it counts."""
+        while True:
+            with suppress(errors.Problem, OSError):
+                await self._database.follow_password()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _reap(self) -> None:
         """Delete old tombstones and the rows of deleted collections, again and again."""
