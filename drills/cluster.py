@@ -108,15 +108,21 @@ class Cluster:
 
     def move(self, *, away_from: str) -> None:
         """Move the pods that there is only one of to another node."""
-        for kind in ("deployments", "statefulsets"):
-            for owner in self.get(kind)["items"]:
-                if owner["spec"].get("replicas", 1) != 1:
-                    continue
-                labels = owner["spec"]["selector"]["matchLabels"]
-                selector = ",".join(f"{key}={value}" for key, value in labels.items())
-                field = f"spec.nodeName={away_from}"
-                self.kubectl("delete", "pod", f"--selector={selector}", f"--field-selector={field}")
-                self.rolled_out(f"{kind}/{owner['metadata']['name']}")
+        self.kubectl("cordon", away_from)
+        try:
+            for kind in ("deployments", "statefulsets"):
+                for owner in self.get(kind)["items"]:
+                    if owner["spec"].get("replicas", 1) == 1:
+                        self._move(f"{kind}/{owner['metadata']['name']}", owner, away_from)
+        finally:
+            self.kubectl("uncordon", away_from)
+
+    def _move(self, name: str, owner: dict[str, Any], away_from: str) -> None:
+        labels = owner["spec"]["selector"]["matchLabels"]
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        field = f"spec.nodeName={away_from}"
+        self.kubectl("delete", "pod", f"--selector={selector}", f"--field-selector={field}")
+        self.rolled_out(name)
 
     def rolled_out(self, what: str = "deployment/credenza", *, seconds: int = 300) -> None:
         """Wait until a roll-out has ended well."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, Self
 
 from keepalive import LOST, Answer, Connection
@@ -19,6 +20,11 @@ PAUSE: Final = 0.02
 """Seconds between two requests of a client."""
 PATIENCE: Final = 15.0
 """Seconds after which a request without an answer is lost."""
+
+SOURCES: Final = (f"127.1.{at // 250 % 250}.{at % 250 + 1}" for at in count())
+"""An address on loopback for each new connection: they stand for clients of many machines. From one
+address alone, a port that is used again within minutes would meet what the node's kernel remembers
+of its last connection, which may lead to a pod that is gone."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Client:
 
     async def _sent(self, verb: str, body: bytes) -> Answer:
         if self._connection is None:
-            self._connection = await Connection.open(self.url)
+            self._connection = await Connection.open(self.url, source=next(SOURCES))
         answer = await self._connection.ask(verb, self.path, body)
         if answer.says_close or not self.keeps:
             self._drop()

@@ -40,10 +40,11 @@ class Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, url: str) -> Self:
-        """Connect to a service's address."""
+    async def open(cls, url: str, *, source: str | None = None) -> Self:
+        """Connect to a service's address, from an address of this machine where it matters."""
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+        local = None if source is None else (source, 0)
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port, local_addr=local))
 
     @property
     def port(self) -> int:
