@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Self
@@ -21,10 +22,18 @@ PAUSE: Final = 0.02
 PATIENCE: Final = 15.0
 """Seconds after which a request without an answer is lost."""
 
-SOURCES: Final = (f"127.1.{at // 250 % 250}.{at % 250 + 1}" for at in count())
-"""An address on loopback for each new connection: they stand for clients of many machines. From one
-address alone, a port that is used again within minutes would meet what the node's kernel remembers
-of its last connection, which may lead to a pod that is gone."""
+_connections = count()
+
+
+def _source() -> str:
+    """Return an address on loopback for a new connection, each time another one.
+
+    They stand for clients of many machines. From one address alone, a port that is used again
+    within minutes would meet what the node's kernel remembers of its last connection, which may
+    lead to a pod that is gone.
+    """
+    number = next(_connections)
+    return f"127.1.{number // 250 % 250}.{number % 250 + 1}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Client:
 
     async def _sent(self, verb: str, body: bytes) -> Answer:
         if self._connection is None:
-            self._connection = await Connection.open(self.url, source=next(SOURCES))
+            self._connection = await Connection.open(self.url, source=_source())
         answer = await self._connection.ask(verb, self.path, body)
         if answer.says_close or not self.keeps:
             self._drop()
@@ -135,7 +144,8 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._done.set)
+        with suppress(RuntimeError):  # it has ended by itself, by a failure
+            self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(PATIENCE * 2)
         if self._failure is not None:
             raise self._failure
