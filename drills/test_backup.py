@@ -30,7 +30,10 @@ def backed_up(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_restore(backed_up: Cluster, measured: Measured) -> None:
-    """Back up, destroy PostgreSQL's volume, restore: each document, version and time is back."""
+    """Back up, destroy PostgreSQL's volume, restore: each document, version and time is back.
+
+    And once more by name, over a database that has gone on, with a table that the backup lacks.
+    """
     _fill()
     before = _export()
     assert before.count("\n") == DOCUMENTS
@@ -42,6 +45,12 @@ def test_restore(backed_up: Cluster, measured: Measured) -> None:
     run("scripts/restore.sh", backed_up.namespace)
     restored = time.monotonic() - begun
     wait("two replicas are ready", lambda: len(backed_up.ready("credenza")) == 2)
+    assert _export() == before
+    name = _newest(backed_up)
+    backed_up.sql("CREATE TABLE later AS SELECT 1")
+    _import([{"id": "d00000", "data": "overwritten"}])
+    run("scripts/restore.sh", backed_up.namespace, name)
+    assert backed_up.sql("SELECT to_regclass('later') IS NULL") == "t", "a newer table has stayed"
     assert _export() == before
     measured(
         f"{DOCUMENTS} documents equal, versions and times included; backup {took:.0f} s, "
@@ -67,6 +76,11 @@ def _export() -> str:
     with urlopen(f"{COLLECTION}/_export?view=document", timeout=120) as answer:
         text: str = answer.read().decode()
     return text
+
+
+def _newest(cluster: Cluster) -> str:
+    said = cluster.kubectl("logs", "job/backup-drill")
+    return said.split("backing up to /backups/")[1].split()[0]
 
 
 def _back_up(cluster: Cluster) -> float:

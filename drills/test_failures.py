@@ -31,7 +31,10 @@ def test_pod_deleted(cluster: Cluster, measured: Measured) -> None:
 
 
 def test_app_killed(cluster: Cluster, measured: Measured) -> None:
-    """A process that is killed with SIGKILL loses what it had under way, and nothing else."""
+    """A process that is killed with SIGKILL loses what was on its way to it, for some seconds.
+
+    Until the kubelet has told of its end, its address is still the Service's.
+    """
     victim = cluster.ready("credenza")[0]
     restarts = cluster.restarts(victim)
     with Load(API) as load:

@@ -134,10 +134,10 @@ def test_pod_security(cluster: Cluster, measured: Measured) -> None:
     """The namespace enforces Pod Security `restricted`, and its real admission took every pod."""
     labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    bad = _probe("stranger")
+    bad = _probe("privileged")
     bad["spec"]["containers"][0]["securityContext"] = {"privileged": True}
-    said = cluster.kubectl("apply", "--filename=-", input_=json.dumps(bad), check=False)
-    assert "stranger" not in said, "a privileged pod was let in"
+    with pytest.raises(AssertionError, match=r'violates PodSecurity "restricted'):
+        cluster.kubectl("create", "--filename=-", input_=json.dumps(bad))
     pods = cluster.get("pods")["items"]
     assert {_name(pod) for pod in pods} >= set(PORTS)
     warned = run("kubectl", "apply", "--dry-run=server", "--kustomize", "k8s/overlays/dev")

@@ -280,18 +280,17 @@ def test_rotation(cluster: Cluster, tmp_path: Path, measured: Measured) -> None:
     with (
         cluster.forwarded(f"pod/{first}", 8000) as one,
         cluster.forwarded(f"pod/{second}", 8000) as two,
-        Load(one, clients=6) as left,
-        Load(two, clients=6) as right,
     ):
-        left.until(200)
-        right.until(200)
-        before, begin = cluster.sql("SELECT clock_timestamp()"), time.monotonic()
-        assert _used(cluster, "infinity") > 0
-        run("scripts/rotate-passwords.sh", cluster.namespace)
-        took = time.monotonic() - begin
-        wait("what was logged in before is out of use", lambda: _used(cluster, before) == 0)
-        left.until(REQUESTS // 2)
-        right.until(REQUESTS // 2)
+        with Load(one, clients=6) as left, Load(two, clients=6) as right:
+            left.until(200)
+            right.until(200)
+            before, begin = cluster.sql("SELECT clock_timestamp()"), time.monotonic()
+            assert _used(cluster, "infinity") > 0
+            run("scripts/rotate-passwords.sh", cluster.namespace)
+            took = time.monotonic() - begin
+            wait("what was logged in before is out of use", lambda: _used(cluster, before) == 0)
+            left.until(REQUESTS // 2)
+            right.until(REQUESTS // 2)
         kept = left.settle() + right.settle()
     for name, values in old.items():
         assert cluster.get("secret", name)["data"] != values

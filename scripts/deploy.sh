@@ -9,10 +9,11 @@
 #   --load COMMAND                        what brings a built image to the nodes, called with its name
 #   --repo URL --revision NAME            with --argocd: where it finds this repository (default: origin, HEAD)
 #   --dry-run                             show what would be done; the cluster checks it, if it has the namespace
-#   --down                                remove it again: the k3d cluster, or with --kubeconfig the namespace
+#   --down                                remove it again: the k3d cluster, or with --kubeconfig the namespace;
+#                                         of staging and prod only with --yes NAMESPACE, as volumes and backups go too
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD built=''
+env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD built='' yes=''
 cluster=credenza ports=(30080 30090 30030)
 work=$(mktemp -d) forward=''
 trap 'rm -rf "$work"; [ -z "$forward" ] || kill "$forward"' EXIT
@@ -32,14 +33,16 @@ while [ $# -gt 0 ]; do
     --revision) revision=${2:?"--revision needs a name"}; shift ;;
     --dry-run) dry=yes ;;
     --down) down=yes ;;
-    -h | --help) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    --yes) yes=${2:?"--yes needs the namespace"}; shift ;;
+    -h | --help) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) fail "there is no option $1; --help lists them" ;;
   esac
   shift
 done
 namespace=credenza-$env
 case $env in dev | staging | prod) ;; *) fail "--env must be dev, staging or prod, not $env" ;; esac
-[[ -z $image || $image =~ ^[^@]+:[A-Za-z0-9._-]+$ ]] || fail "--image must be NAME:TAG, not $image"
+[[ -z $image || $image =~ ^[^@]+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$ ]] ||
+  fail "--image must be NAME:TAG or NAME:TAG@sha256:…, not $image"
 builds=yes
 [ -z "$image$down" ] || builds=''
 case $by/$env in argocd/staging | argocd/prod) builds='' ;; esac # the image is the one that Git names
@@ -71,8 +74,10 @@ cluster_up() {
       ! (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null || fail "port $port is taken: what listens there?"
     done
     run k3d cluster create "$cluster" --agents 1 --wait --timeout 180s \
-      -p 30080:30080@server:0 -p 30090:30090@server:0 -p 30030:30030@server:0
+      -p 127.0.0.1:30080:30080@server:0 -p 127.0.0.1:30090:30090@server:0 -p 127.0.0.1:30030:30030@server:0
   fi
+  # From here on kubectl and helm speak to this cluster, whatever the current context is.
+  [ -n "$dry" ] || { k3d kubeconfig get "$cluster" >"$work/kubeconfig"; export KUBECONFIG=$work/kubeconfig; }
 }
 
 # With Docker's containerd image store `k3d image import` fails; then the nodes take it from a pipe.
@@ -98,11 +103,17 @@ build() {
 # The environment with the image that is asked for, as `kubectl apply -k` takes it.
 kustomization() {
   local folder=$1 name
-  name=$(kubectl kustomize "$root/k8s/overlays/$env" | sed -n 's/.*image: \([^:@]*credenza\)[:@].*/\1/p' | head -n 1)
+  name=$(kubectl kustomize "$root/k8s/overlays/$env" | sed -n 's#^ *image: \(.*/\)\{0,1\}credenza\([:@][^/]*\)\{0,1\}$#\1credenza#p' | head -n 1)
+  [ -n "$name" ] || fail "the image of k8s/overlays/$env is not called credenza: change it there"
   printf '%s\n' 'apiVersion: kustomize.config.k8s.io/v1beta1' 'kind: Kustomization' \
     "resources: [$(realpath --relative-to="$folder" "$root/k8s/overlays/$env")]" >"$folder/kustomization.yaml"
-  [ -z "$image" ] || printf '%s\n' 'images:' "  - name: $name" "    newName: ${image%:*}" \
-    "    newTag: ${image##*:}" >>"$folder/kustomization.yaml"
+  [ -z "$image" ] || printf '%s\n' 'images:' "  - name: $name" "    newName: $(part name)" "    newTag: $(part tag)" \
+    "    digest: $(part digest)" >>"$folder/kustomization.yaml"
+}
+
+part() { # name, tag or digest of NAME:TAG[@DIGEST]
+  local named=${image%@*}
+  case $1 in name) echo "${named%:*}" ;; tag) echo "${named##*:}" ;; digest) [ "$named" = "$image" ] || echo "${image#*@}" ;; esac
 }
 
 secrets() { # dev has its own in Git; elsewhere what is missing is made, or said
@@ -112,7 +123,7 @@ secrets() { # dev has its own in Git; elsewhere what is missing is made, or said
   if [ -f "$encrypted" ]; then
     need sops https://github.com/getsops/sops/releases
     say "+ sops decrypt ${encrypted#"$root/"} | kubectl apply"
-    [ -n "$dry" ] || sops decrypt "$encrypted" | kubectl -n "$namespace" apply -f -
+    [ -n "$dry" ] || sops decrypt "$encrypted" | kubectl -n "$namespace" apply --server-side -f -
   fi
   run "$root/scripts/make-secrets.sh" "$namespace" "$env"
 }
@@ -132,7 +143,7 @@ by_kustomize() {
 
 by_helm() {
   local options=(--namespace "$namespace" -f "$root/charts/credenza/values-$env.yaml")
-  [ -z "$image" ] || options+=(--set-string "image.registry=,image.repository=${image%:*},image.tag=${image##*:},image.digest=")
+  [ -z "$image" ] || options+=(--set-string "image.registry=,image.repository=$(part name),image.tag=$(part tag),image.digest=$(part digest)")
   if [ -n "$dry" ]; then
     helm template credenza "$root/charts/credenza" "${options[@]}"
   else
@@ -185,8 +196,10 @@ why_not() { # what a person would look at next
 }
 
 wait_until_ready() {
-  local kind
-  for kind in $(kubectl -n "$namespace" get statefulset,deployment -l app.kubernetes.io/part-of=credenza -o name); do
+  local kind kinds
+  kinds=$(kubectl -n "$namespace" get statefulset,deployment -l app.kubernetes.io/part-of=credenza -o name)
+  [ -n "$kinds" ] || fail "nothing of it is in $namespace"
+  for kind in $kinds; do
     kubectl -n "$namespace" rollout status "$kind" --timeout=300s || why_not "$kind"
   done
 }
@@ -219,6 +232,10 @@ urls() {
 
 remove() {
   [ -z "$own_cluster" ] || { run k3d cluster delete "$cluster"; return; }
+  [ "$env" = dev ] || [ "$yes" = "$namespace" ] || {
+    kubectl -n "$namespace" get persistentvolumeclaims >&2
+    fail "with $namespace go its volumes; if that is what you want, say --yes $namespace"
+  }
   # First, for it would bring back what is gone.
   [ "$by" != argocd ] || run kubectl -n argocd delete application "credenza-$env" --ignore-not-found
   run kubectl delete namespace "$namespace" --ignore-not-found

@@ -24,7 +24,14 @@ if [ "$env" = prod ]; then
 else
   make postgres-secret POSTGRES_USER=devops "POSTGRES_PASSWORD=$(random)" POSTGRES_DB=credenza
   make redis-secret "REDIS_PASSWORD=$(random)"
-  make app-secret "DATABASE_URL=postgresql://devops:$(get postgres-secret POSTGRES_PASSWORD)@postgres:5432/credenza" \
-    "REDIS_URL=redis://:$(get redis-secret REDIS_PASSWORD)@redis:6379/0" "AUTH_TOKEN=$(random)"
+  user=$(get postgres-secret POSTGRES_USER) password=$(get postgres-secret POSTGRES_PASSWORD)
+  database=$(get postgres-secret POSTGRES_DB) redis=$(get redis-secret REDIS_PASSWORD)
+  case $user$password$database$redis in
+    *[!A-Za-z0-9_-]*) echo "make-secrets: a name or password has characters that a URL must not have" >&2; exit 1 ;;
+  esac
+  make app-secret "DATABASE_URL=postgresql://$user:$password@postgres:5432/$database" \
+    "REDIS_URL=redis://:$redis@redis:6379/0" "AUTH_TOKEN=$(random)"
+  token=$(get app-secret AUTH_TOKEN)
+  make credenza-passwords "DATABASE_PASSWORD=$password" "REDIS_PASSWORD=$redis" "AUTH_TOKEN=$token"
 fi
 make grafana-secret "GF_SECURITY_ADMIN_PASSWORD=$(random)"

@@ -11,7 +11,8 @@ say() { echo "restore: $*" >&2; }
 fail() { say "$*"; exit 1; }
 kube() { kubectl -n "$namespace" "$@"; }
 job() { kube create job "$job" --from=cronjob/restore --dry-run=client -o yaml; }
-status_of_job() { kube get "job/$job" -o jsonpath='{.status.succeeded}/{.status.failed}'; }
+# Complete, Failed, or nothing while it runs, or while the cluster does not answer.
+ended() { kube get "job/$job" -o jsonpath='{.status.conditions[?(@.status=="True")].type}' 2>/dev/null | grep -oE 'Complete|Failed' | head -n 1; }
 
 kube get cronjob/restore >/dev/null || fail "$namespace has no backups: k8s/components/backup is not in its overlay"
 has_redis=$(kube get deployment/redis --ignore-not-found -o name)
@@ -20,6 +21,8 @@ has_redis=$(kube get deployment/redis --ignore-not-found -o name)
 replicas=$(kube get deployment/credenza -o jsonpath='{.spec.replicas}')
 
 resume() {
+  # Not while a restore is at work: what is written meanwhile would be lost with it.
+  kube delete "job/$job" --ignore-not-found --cascade=foreground --wait >/dev/null || { say "is the job $job at work? The service stays stopped"; return; }
   [ "$replicas" != 0 ] || { say "the service was stopped before, and stays so"; return; }
   say "starting the service again, with $replicas replicas"
   kube scale deployment/credenza --replicas="$replicas" >/dev/null
@@ -37,7 +40,7 @@ if [ -n "$has_redis" ]; then
 fi
 say "restoring; kubectl -n $namespace logs -f job/$job shows it at work"
 if [ -z "$file" ]; then job; else job | kube set env --local -f - -o yaml "BACKUP=$file"; fi | kube create -f - >/dev/null
-while [ "$(status_of_job)" = / ]; do sleep 1; done
+until result=$(ended) && [ -n "$result" ]; do sleep 1; done # the job itself has a time limit
 kube logs "job/$job" >&2 || true
-[ "$(status_of_job)" = 1/ ] || fail "it has failed, and the database is as it was"
+[ "$result" = Complete ] || fail "it has failed, and the database is as it was"
 say "restored"

@@ -7,7 +7,8 @@ echo "backing up to $name"
 pg_dump --dbname="$DATABASE_URL" --format=custom --compress=gzip:6 --file="$name.part"
 pg_restore --list "$name.part" >/dev/null # a dump that cannot be read is none
 sync "$name.part"
+sum=$(sha256sum "$name.part")
+echo "${sum%% *}  ${name##*/}" >"$name.sha256"
 mv "$name.part" "$name"
-(cd /backups && sha256sum "${name##*/}" >"${name##*/}.sha256")
 find /backups -name 'credenza-*.dump*' -mtime +"${KEEP_DAYS:-14}" -delete
 echo "done: $(wc -c <"$name") bytes"
