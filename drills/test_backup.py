@@ -79,8 +79,9 @@ def _export() -> str:
 
 
 def _newest(cluster: Cluster) -> str:
-    said = cluster.kubectl("logs", "job/backup-drill")
-    return said.split("backing up to /backups/")[1].split()[0]
+    pods = cluster.get("pods", "--selector=job-name=backup-drill")["items"]
+    ended = [pod["status"]["containerStatuses"][0]["state"]["terminated"] for pod in pods]
+    return next(str(state["message"]).strip() for state in ended if state["exitCode"] == 0)
 
 
 def _back_up(cluster: Cluster) -> float:

@@ -252,11 +252,15 @@ def test_what_is_allowed_is_needed() -> None:
     """Nothing is allowed to differ that does not, and each has its reason."""
     ours, theirs = render("dev"), template("dev")
     marks = {name for each in theirs for name in each["metadata"].get("labels", {})}
-    backup = one(template("dev", "backup.enabled=true"), "PersistentVolumeClaim", "backups")
+    kept = (
+        one(template("dev", "backup.enabled=true"), "PersistentVolumeClaim", "backups"),
+        one(template("prod", "cloudnativepg.enabled=true"), "Cluster", "database"),
+    )
     templates = [made["metadata"].get("annotations", {}) for _, made in pods(theirs)]
     assert set(ALLOWED["kinds"]) <= {each["kind"] for each in ours}
     assert set(ALLOWED["labels"]) <= marks
     assert set(ALLOWED["pod_annotations"]) <= set().union(*templates)
-    assert set(ALLOWED["object_annotations"]) <= set(backup["metadata"]["annotations"])
+    for each in kept:
+        assert set(ALLOWED["object_annotations"]) <= set(each["metadata"]["annotations"])
     assert any(map(is_hook, theirs))
     assert all(reason for part in ALLOWED.values() for reason in part.values())

@@ -11,4 +11,5 @@ sum=$(sha256sum "$name.part")
 echo "${sum%% *}  ${name##*/}" >"$name.sha256"
 mv "$name.part" "$name"
 find /backups -name 'credenza-*.dump*' -mtime +"${KEEP_DAYS:-14}" -delete
+echo "${name##*/}" >/dev/termination-log # so that the name stays with the pod, whatever becomes of its log
 echo "done: $(wc -c <"$name") bytes"
