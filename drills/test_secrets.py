@@ -42,10 +42,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def operators() -> Iterator[Cluster]:
+def operators(cluster: Cluster) -> Iterator[Cluster]:
     """The namespace of the operators; it and their rights end with the drill."""
     with namespace(PLACE.namespace) as place:
         yield place
+        # While the operator is there, which alone takes its finalizers away.
+        cluster.kubectl("delete", "externalsecrets", "--all", check=False)
         EXTERNAL.remove()
 
 
