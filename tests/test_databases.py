@@ -159,9 +159,7 @@ async def test_a_rotated_password_is_read_at_the_next_connect(
     postgres: Postgres, serve: Serve, tmp_path: Path
 ) -> None:
     """ALTER ROLE, the file, the end of old connections: served on by the same process."""
-    name = await create_migrated(postgres)
-    role, file = await rotating(postgres, name, tmp_path)
-    url = postgres.database(name).replace("tester", role)
+    name, role, url, file = await rotating(postgres, tmp_path)
     async with connected(postgres, name) as admin:
         with serve(database_url=url, database_password_file=file).client() as client:
             assert client.put("/data/a", json=1).status_code == 201
@@ -182,9 +180,7 @@ async def test_a_new_password_may_be_in_the_file_first(
 
     No connection is cut, and no request fails.
     """
-    name = await create_migrated(postgres)
-    role, file = await rotating(postgres, name, tmp_path)
-    url = postgres.database(name).replace("tester", role)
+    name, role, url, file = await rotating(postgres, tmp_path)
     async with connected(postgres, name) as admin:
         with serve(database_url=url, database_password_file=file).client() as client:
             assert client.put("/data/a", json=1).status_code == 201
@@ -198,8 +194,12 @@ async def test_a_new_password_may_be_in_the_file_first(
     await until_refused(postgres, name, role, "one")
 
 
-async def rotating(postgres: Postgres, name: str, folder: Path) -> tuple[str, Path]:
-    """Make a role with the password `one`, which the server asks for, and a file that has it."""
+async def rotating(postgres: Postgres, folder: Path) -> tuple[str, str, str, Path]:
+    """Make a database and a role with the password `one`, which the server asks for.
+
+    Return their names, the role's URL without a password, and a file that has it.
+    """
+    name = await create_migrated(postgres)
     role = f"rotating_{name}"
     async with connected(postgres, name) as admin:
         await admin.execute(
@@ -211,7 +211,7 @@ async def rotating(postgres: Postgres, name: str, folder: Path) -> tuple[str, Pa
     await until_refused(postgres, name, role, "wrong")
     file = folder / "password"
     file.write_text("one\n")
-    return role, file
+    return name, role, postgres.database(name).replace("tester", role), file
 
 
 async def older_connections(admin: asyncpg.Connection, role: str, than: datetime) -> int:
