@@ -13,7 +13,7 @@
 #                                         of staging and prod only with --yes NAMESPACE, as volumes and backups go too
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD built='' yes=''
+env=dev by=kustomize own_cluster=yes image='' load='' dry='' down='' repo='' revision=HEAD yes=''
 cluster=credenza ports=(30080 30090 30030)
 work=$(mktemp -d) forward=''
 trap 'rm -rf "$work"; [ -z "$forward" ] || kill "$forward"' EXIT
@@ -90,7 +90,7 @@ load_k3d() {
 }
 
 build() {
-  image=credenza:latest built=yes
+  image=credenza:latest
   run docker build --tag "$image" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)" "$root"
   if [ -z "$own_cluster" ]; then
     # shellcheck disable=SC2086 # a command with its arguments
@@ -181,7 +181,7 @@ by_argocd() {
 # A tag that stays the same tells Kubernetes nothing: what it stands for is noted beside it.
 renew() {
   local id known
-  [ -n "$built" ] || return 0
+  [ -n "$builds" ] || return 0
   id=$(docker image inspect --format '{{.Id}}' "$image")
   known=$(kubectl -n "$namespace" get deployment credenza -o jsonpath='{.metadata.annotations.credenza/image-id}')
   [ "$known" != "$id" ] || return 0
