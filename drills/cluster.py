@@ -68,6 +68,10 @@ class Cluster:
         """Return objects as kubectl gets them."""
         return json.loads(self.kubectl("get", *arguments, "--output", "json"))
 
+    def exists(self) -> bool:
+        """Return whether the namespace is there."""
+        return bool(run("kubectl", "get", "namespace", self.namespace, "--ignore-not-found"))
+
     def nodes(self) -> list[str]:
         """Return the names of the nodes; the last one is a worker."""
         found = [node["metadata"]["name"] for node in self.get("nodes")["items"]]

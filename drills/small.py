@@ -129,7 +129,7 @@ def status(url: str, token: str) -> int:
 def namespace(name: str) -> Iterator[Cluster]:
     """Give a namespace that is there for as long as it is needed."""
     cluster = Cluster(name)
-    assert not run("kubectl", "get", "namespace", name, "--ignore-not-found"), f"{name} is there"
+    assert not cluster.exists(), f"{name} is there"
     cluster.kubectl("create", "namespace", name)
     try:
         yield cluster

@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import managed
 import pytest
 from cluster import IMAGE, ROOT, Cluster, load_image, run, wait
+from managed import PASSWORD
 
 from conftest import Measured
 from examples import Block, Seen, blocks, commands
@@ -23,15 +25,12 @@ PARTS = ("argocd", "charts", "k8s", "monitoring", "scripts", "src")
 FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 
 RELEASE = "credenza:drill-page"
-MANAGED = Cluster("credenza-drill-managed")
-"""A namespace in the place of the provider of a managed PostgreSQL and Redis."""
-
 PLACES = {
     "registry.example.com/credenza:v0.1.0": RELEASE,
     "registry: registry.example.com": 'registry: ""',
     "tag: v0.1.0": "tag: " + RELEASE.partition(":")[2],
-    "db.example.com": f"postgres.{MANAGED.namespace}.svc.cluster.local",
-    "redis.example.com": f"redis.{MANAGED.namespace}.svc.cluster.local",
+    "db.example.com": managed.POSTGRES,
+    "redis.example.com": managed.REDIS,
 }
 DEPLOY = re.compile(r"scripts/deploy\.sh(?! --kubeconfig)")
 """The command that makes a k3d cluster; where the drills have another one, it uses that."""
@@ -63,7 +62,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self._here(script)],
             cwd=self._folder,
-            env=os.environ | {"DATABASE_PASSWORD": "managed", "REDIS_PASSWORD": "managed"},
+            env=os.environ | {"DATABASE_PASSWORD": PASSWORD, "REDIS_PASSWORD": PASSWORD},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -92,29 +91,18 @@ def release(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def managed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """PostgreSQL and Redis outside of the environment's namespace, with passwords."""
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """PostgreSQL and Redis outside of the environment's namespace, for the page that needs them."""
     if "production" not in request.node.name:
         yield
         return
-    base = os.path.relpath(ROOT / "k8s/base", tmp_path)
-    lines = ("kind: Kustomization", f"resources: [{base}/postgres, {base}/redis]")
-    (tmp_path / "kustomization.yaml").write_text("\n".join(lines))
-    MANAGED.kubectl("create", "namespace", MANAGED.namespace)
-    account = ("POSTGRES_USER=credenza", "POSTGRES_PASSWORD=managed", "POSTGRES_DB=credenza")
-    for name, pairs in (("postgres", account), ("redis", ("REDIS_PASSWORD=managed",))):
-        literals = [f"--from-literal={pair}" for pair in pairs]
-        MANAGED.kubectl("create", "secret", "generic", f"{name}-secret", *literals)
-    MANAGED.kubectl("apply", "--kustomize", str(tmp_path))
-    MANAGED.kubectl("delete", "networkpolicies", "--all")
-    MANAGED.rolled_out("statefulset/postgres")
-    MANAGED.rolled_out("deployment/redis")
-    yield
-    for namespace in (MANAGED.namespace, "credenza-prod"):
-        MANAGED.kubectl("delete", "namespace", namespace, "--ignore-not-found")
+    assert not Cluster("credenza-prod").exists(), "credenza-prod is there, and not this drill's"
+    with managed.provider(tmp_path):
+        yield
+    run("kubectl", "delete", "namespace", "credenza-prod", "--ignore-not-found")
 
 
-@pytest.mark.usefixtures("release", "managed")
+@pytest.mark.usefixtures("release", "databases")
 @pytest.mark.parametrize("page", PAGES)
 def test_page(
     cluster: Cluster, page: str, tmp_path_factory: pytest.TempPathFactory, measured: Measured

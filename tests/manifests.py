@@ -148,6 +148,25 @@ def _holds(expression: Object, found: Mapping[str, str]) -> bool:
     return operators[expression["operator"]]
 
 
+ANYONE: Object = {}
+"""What `admitted` has for a rule that names no source."""
+
+
+def admitted(objects: list[Object], name: str) -> list[Object]:
+    """Return from where connections to a workload's pods are let in, by all policies together."""
+    (template,) = (made for owner, made in pods(objects) if owner["metadata"]["name"] == name)
+    specs = [
+        policy["spec"]
+        for policy in kind(objects, "NetworkPolicy")
+        if "Ingress" in policy["spec"]["policyTypes"]
+        and _takes(policy["spec"]["podSelector"], labels(template))
+    ]
+    if not specs:
+        return [ANYONE]
+    rules = [rule for spec in specs for rule in spec.get("ingress", [])]
+    return [peer for rule in rules for peer in rule.get("from") or [ANYONE]]
+
+
 def ports(template: Object) -> set[str | int]:
     """Return the ports of a pod, by number and by name."""
     return {

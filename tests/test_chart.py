@@ -18,7 +18,7 @@ import credenza
 import manifests
 from charts import CHART, ENVIRONMENTS, Refused, helm, is_hook, rendered, template
 from examples import blocks
-from manifests import ROOT, Object, one, title
+from manifests import ANYONE, ROOT, Object, admitted, one, title
 from service import Running
 from test_platform import faults, references, valid
 
@@ -78,9 +78,12 @@ SECRETS = {
     "secrets.grafana.GF_SECURITY_ADMIN_PASSWORD": "{}",
 }
 OPTIONAL = frozenset({"secrets.app.MIGRATION_DATABASE_URL", "secrets.app.SECRET_KEY"})
+FILES = 'secrets.files="credenza-passwords"'
 CONTRADICTIONS = {
     "pgbouncer.enabled contradict": ("cloudnativepg.enabled=true", "pgbouncer.enabled=true"),
     "backup.enabled contradict": ("cloudnativepg.enabled=true", "backup.enabled=true"),
+    "secrets.files and pgbouncer.enabled contradict": (FILES, "pgbouncer.enabled=true"),
+    "secrets.files and cloudnativepg.enabled contradict": (FILES, "cloudnativepg.enabled=true"),
     "pgbouncer.host is postgres": ("pgbouncer.enabled=true",),
     "no policy lets the service reach Redis": (
         "cloudnativepg.enabled=true",
@@ -193,6 +196,30 @@ def test_missing_secrets_are_refused(name: str) -> None:
         rendered("", "secrets.create=true", *given, f'{name}=""')
 
 
+def test_files_are_of_the_secret_that_is_named() -> None:
+    """Whatever takes a password from `secrets.files` takes it from the Secret of that name."""
+    objects = template("staging", "backup.enabled=true", 'secrets.files="ours"')
+    users = {
+        title(each): {key for name, key in references([each], "Secret") if name == "ours"}
+        for each in objects
+    }
+    assert {name: keys for name, keys in users.items() if keys} == {
+        "Deployment/credenza": {None},
+        "CronJob/backup": {"DATABASE_PASSWORD"},
+        "CronJob/restore": {"DATABASE_PASSWORD"},
+        "Pod/credenza-test": {"AUTH_TOKEN"},
+    }
+
+
+def test_token_may_come_as_a_file() -> None:
+    """With `secrets.files` the token is not asked for twice, and `helm test` takes that one."""
+    given = [f"{other}={json.dumps(form.format('good'))}" for other, form in SECRETS.items()]
+    objects = template("", "secrets.create=true", *given, 'secrets.app.AUTH_TOKEN=""', FILES)
+    check(objects)
+    pod = one(objects, "Pod", "credenza-test")
+    assert set(references([pod], "Secret")) == {("credenza-passwords", "AUTH_TOKEN")}
+
+
 @pytest.mark.parametrize("environment", ["staging", "prod", "Dev"])
 def test_published_passwords_are_for_development(environment: str) -> None:
     """Any other environment refuses them, also in a variable; development takes them."""
@@ -223,6 +250,16 @@ def test_changed_settings_make_new_pods(workload: str, value: str) -> None:
         for values in ((), (value,))
     )
     assert [name for name in before if before[name] != after[name]] == [workload]
+
+
+@pytest.mark.parametrize("service", ["NodePort", "LoadBalancer"])
+@pytest.mark.parametrize(("part", "other"), [("prometheus", "grafana"), ("grafana", "prometheus")])
+def test_policies_open_what_a_service_opens(part: str, other: str, service: str) -> None:
+    """Prometheus or Grafana takes any source where its own Service is open to the outside."""
+    closed, opened = template(), template("", f'{part}.service.type="{service}"')
+    assert ANYONE not in admitted(closed, part)
+    assert admitted(opened, part) == [ANYONE]
+    assert admitted(opened, other) == admitted(closed, other)
 
 
 def test_test_hooks_keep_the_rules() -> None:
@@ -325,6 +362,11 @@ def test_files_are_those_of_the_manifests() -> None:
         ("prod", (), "image.digest is all zeros"),
         ("prod", (), "must exist, or no pod starts: app-secret, grafana-secret\n"),
         ("prod", (), "get secret app-secret --output jsonpath='{.data.AUTH_TOKEN}'"),
+        ("prod", (FILES,), "app-secret, grafana-secret, credenza-passwords\n"),
+        ("prod", (FILES,), "get secret credenza-passwords --output jsonpath='{.data.AUTH_TOKEN}'"),
+        ("dev", (FILES,), "must exist, or no pod starts: credenza-passwords\n"),
+        ("prod", (), "port-forward service/grafana 3000"),
+        ("prod", (), "port-forward service/prometheus 9090"),
         ("dev", (), "http://NODE:30080"),
         ("dev", (), "None: who reaches the service may read and write."),
         ("dev", ("service.nodePort=0",), "{.spec.ports[0].nodePort}"),

@@ -81,6 +81,9 @@ ONE_BY_ONE: dict[Path_, Any] = {
 SWITCHED = (("secrets", "create", "app"), ("autoscaling", "enabled", "requestsPerSecond"))
 """What is refused, not overlooked, where its switch is off."""
 
+OWNERS_OF_PASSWORDS = ("pgbouncer", "cloudnativepg")
+"""Where one of them is on, `secrets.files` is refused."""
+
 LISTS: dict[str, str] = {
     "cidrs": '["10.{0}.0.0/16"]',
     "extraEnv": '[{{"name": "X{0}", "value": "y"}}]',
@@ -164,6 +167,8 @@ def made_of(context: str, values: str = "{}") -> str:
     for part, switch, needs_it in SWITCHED:
         if not every.get(part, {}).get(switch):
             every.get(part, {}).pop(needs_it, None)
+    if any(every.get(owner, {}).get("enabled") for owner in OWNERS_OF_PASSWORDS):
+        every.get("secrets", {}).pop("files", None)
     return rendered("", *(f"{key}={json.dumps(value)}" for key, value in every.items()))
 
 

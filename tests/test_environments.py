@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from manifests import (
+    ANYONE,
     OVERLAYS,
     Object,
+    admitted,
     container,
     containers,
     kind,
@@ -17,6 +19,7 @@ from manifests import (
     pod,
     pods,
     render,
+    render_with,
     settings,
 )
 
@@ -112,6 +115,43 @@ def test_shared_environments_are_reached_by_https(overlay: str) -> None:
     assert spec["ingressClassName"] == "traefik"
     assert {host for tls in spec["tls"] for host in tls["hosts"]} == set(hosts(objects))
     assert {found["spec"]["type"] for found in kind(objects, "Service")} == {"ClusterIP"}
+
+
+GRAFANA = {
+    "podSelector": {
+        "matchLabels": {
+            "app.kubernetes.io/name": "grafana",
+            "app.kubernetes.io/part-of": "credenza",
+        }
+    }
+}
+ADAPTER = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus-adapter"}},
+}
+
+
+@pytest.mark.parametrize("overlay", SHARED)
+def test_monitoring_is_closed(overlay: str) -> None:
+    """Nobody but Grafana may reach Prometheus, which has no password, and nobody Grafana."""
+    objects = render(overlay)
+    assert admitted(objects, "prometheus") == [GRAFANA]
+    assert admitted(objects, "grafana") == []
+
+
+def test_monitoring_is_open_on_ports_of_nodes() -> None:
+    """With `nodeport`, as in development, any source may reach Prometheus and Grafana."""
+    for objects in (render("dev"), render_with("nodeport", "staging")):
+        assert admitted(objects, "prometheus") == [ANYONE]
+        assert admitted(objects, "grafana") == [ANYONE]
+
+
+@pytest.mark.parametrize("overlay", SHARED)
+def test_adapter_may_ask_prometheus(overlay: str) -> None:
+    """With `custom-metrics-hpa` the adapter may ask Prometheus too, and nobody else may."""
+    objects = render_with("custom-metrics-hpa", overlay)
+    assert admitted(objects, "prometheus") == [GRAFANA, ADAPTER]
+    assert admitted(objects, "grafana") == []
 
 
 def test_production_has_no_database_in_the_cluster() -> None:

@@ -44,8 +44,20 @@ COMPONENTS = {
     ("backup", "prod"): ("backup.enabled=true",),
     ("cloudnativepg", "prod"): ("cloudnativepg.enabled=true",),
     ("custom-metrics-hpa", "staging"): ("autoscaling.requestsPerSecond=100",),
+    ("provider-ca", "staging"): ('managedServices.caConfigMap="provider-ca"',),
+    ("backup+secret-files+provider-ca", "prod"): (
+        "backup.enabled=true",
+        'secrets.files="credenza-passwords"',
+        'managedServices.caConfigMap="provider-ca"',
+    ),
+    ("secret-files", "staging"): ('secrets.files="credenza-passwords"',),
+    ("backup+secret-files", "staging"): (
+        "backup.enabled=true",
+        'secrets.files="credenza-passwords"',
+    ),
+    ("backup+secret-files", "prod"): ("backup.enabled=true", 'secrets.files="credenza-passwords"'),
 }
-"""A component, the overlay that it is added to, and the values that stand for it in the chart."""
+"""Components, the overlay that they are added to, and the values for them in the chart."""
 
 
 def differences(kustomized: list[Object], charted: list[Object]) -> list[str]:
@@ -158,13 +170,15 @@ def _plain(value: Any, path: str) -> tuple[type, Any]:
     return type(value), value
 
 
-def _with_component(component: str, overlay: str, folder: Path) -> list[Object]:
-    """Return the objects of an overlay that names one component more."""
+def _with_components(names: str, overlay: str, folder: Path) -> list[Object]:
+    """Return the objects of an overlay that names more components."""
     for part in ("k8s", "monitoring"):
         shutil.copytree(ROOT / part, folder / part)
     path = folder / "k8s/overlays" / overlay / "kustomization.yaml"
     asked = yaml.safe_load(path.read_text())
-    asked.setdefault("components", []).append(f"../../components/{component}")
+    asked.setdefault("components", []).extend(
+        f"../../components/{name}" for name in names.split("+")
+    )
     path.write_text(yaml.safe_dump(asked))
     return load(kustomize(path.parent))
 
@@ -175,12 +189,12 @@ def test_environments_are_the_same(environment: str) -> None:
     assert differences(render(environment), template(environment)) == []
 
 
-@pytest.mark.parametrize(("component", "overlay"), COMPONENTS)
-def test_components_are_the_same(component: str, overlay: str, tmp_path: Path) -> None:
-    """An overlay with a component and the chart with the value for it make the same objects."""
-    kustomized = _with_component(component, overlay, tmp_path)
-    assert kustomized != render(overlay), "the component changes nothing"
-    charted = template(overlay, *COMPONENTS[component, overlay])
+@pytest.mark.parametrize(("components", "overlay"), COMPONENTS)
+def test_components_are_the_same(components: str, overlay: str, tmp_path: Path) -> None:
+    """An overlay with components and the chart with the values for them make the same objects."""
+    kustomized = _with_components(components, overlay, tmp_path)
+    assert kustomized != render(overlay), "they change nothing"
+    charted = template(overlay, *COMPONENTS[components, overlay])
     assert differences(kustomized, charted) == []
 
 

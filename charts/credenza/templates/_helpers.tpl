@@ -63,6 +63,24 @@ imagePullSecrets:
       {{- end }}
 {{- end }}
 
+{{/* The Secret whose AUTH_TOKEN counts: a file wins over a variable. */}}
+{{- define "credenza.tokenSecret" -}}
+{{- .Values.secrets.files | default .Values.secrets.existing.app -}}
+{{- end }}
+
+{{/* The authority of a provider: where it is mounted, and from where. */}}
+{{- define "credenza.caMount" -}}
+- name: provider-ca
+  mountPath: /etc/credenza/ca
+  readOnly: true
+{{- end }}
+
+{{- define "credenza.caVolume" -}}
+- name: provider-ca
+  configMap:
+    name: {{ .Values.managedServices.caConfigMap }}
+{{- end }}
+
 {{/* pgbouncer.ini with the host that it leads to. */}}
 {{- define "credenza.pgbouncer" -}}
 {{- .Files.Get "files/pgbouncer/pgbouncer.ini" | replace "host=postgres " (printf "host=%s " .Values.pgbouncer.host) -}}

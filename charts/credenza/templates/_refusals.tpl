@@ -32,7 +32,7 @@
 {{- if .create }}
 {{- $_ := required "secrets.app.DATABASE_URL is needed where secrets.create is on" .app.DATABASE_URL }}
 {{- $_ := required "secrets.app.REDIS_URL is needed where secrets.create is on" .app.REDIS_URL }}
-{{- if and (eq $.Values.config.AUTH "token") (not $.Values.config.AUTH_TOKEN_FILE) }}
+{{- if and (eq $.Values.config.AUTH "token") (not $.Values.config.AUTH_TOKEN_FILE) (not .files) }}
 {{- $_ := required "secrets.app.AUTH_TOKEN is needed where secrets.create is on and config.AUTH is token" .app.AUTH_TOKEN }}
 {{- end }}
 {{- if $.Values.postgres.enabled }}
@@ -64,6 +64,11 @@
 {{- end }}
 {{- if and .cloudnativepg.enabled .backup.enabled }}
 {{- fail "cloudnativepg.enabled and backup.enabled contradict each other: backups would be of the database that app-secret names; use the operator's archive" }}
+{{- end }}
+{{- range $owner := list "pgbouncer" "cloudnativepg" }}
+{{- if and $.Values.secrets.files (index $.Values $owner).enabled }}
+{{- fail (printf "secrets.files and %s.enabled contradict each other: the service's password for the database comes from another Secret there" $owner) }}
+{{- end }}
 {{- end }}
 {{- if and .pgbouncer.enabled (not .postgres.enabled) (eq .pgbouncer.host "postgres") }}
 {{- fail "pgbouncer.host is postgres, but postgres.enabled is off: name your server" }}

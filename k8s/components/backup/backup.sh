@@ -4,7 +4,7 @@ set -eu
 name="/backups/credenza-$(date -u +%Y%m%dT%H%M%SZ).dump"
 trap 'rm -f "$name.part"' EXIT
 echo "backing up to $name"
-pg_dump --dbname="$DATABASE_URL" --format=custom --compress=gzip:6 --file="$name.part"
+pg_dump --dbname="$DATABASE_URL" --format=custom --compress=6 --file="$name.part"
 pg_restore --list "$name.part" >/dev/null # a dump that cannot be read is none
 sync "$name.part"
 sum=$(sha256sum "$name.part")
