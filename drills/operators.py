@@ -97,10 +97,8 @@ class Operator:
                 PLACE.kubectl("delete", kind, f"drill-{self.name}", "--ignore-not-found")
 
     def _image(self) -> str:
-        """Bring an image of nothing but the program to the nodes, once."""
+        """Bring an image of nothing but the program to the nodes."""
         image = f"drill/{self.name}:{self.module.rpartition('@')[2]}"
-        if run("docker", "image", "ls", "--quiet", image).strip():
-            return image
         with TemporaryDirectory() as folder:
             shutil.copy(need(self.name), Path(folder, "program"))
             text = 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'
