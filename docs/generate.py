@@ -100,7 +100,7 @@ def metrics() -> Iterator[str]:
     )
     registry = Metrics().registry
     found: list[Any] = list(registry._collector_to_names)  # noqa: SLF001 - there is no other way
-    for collector in sorted(found, key=_name):
+    for collector in sorted((each for each in found if each.describe()), key=_name):
         family = next(iter(collector.describe()))
         labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
         yield _row(f"`{_name(collector)}`", family.type, labels, family.documentation)

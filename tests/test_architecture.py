@@ -12,7 +12,8 @@ import credenza
 ROOT = Path(credenza.__file__).parent
 
 FLOORS = (
-    ("sql", "errors", "settings", "telemetry", "lifecycle", "samples"),
+    ("sql", "errors", "settings", "tallies", "lifecycle", "samples"),
+    ("telemetry",),
     ("values", "splitting", "conditions", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
     ("store",),
@@ -128,8 +129,8 @@ HOMES = {
     "redis": {"cache"},
     "sqlalchemy": {"commands"},
     "alembic": {"commands"},
-    "fastapi": {"web", "app", "serving"},
-    "prometheus_client": {"telemetry", "supervisor", "serving", "cache"},
+    "fastapi": {"web", "app"},
+    "prometheus_client": {"tallies", "telemetry", "supervisor", "serving", "cache"},
 }
 """What reaches out of the house, and the rooms with a door there.
 

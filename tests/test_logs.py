@@ -3,12 +3,15 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
+import structlog
 
 from conftest import Serve
+from credenza.telemetry import RequestLog, set_up_logs
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
 from service import Running
@@ -147,6 +150,45 @@ def test_the_canonical_line(client: httpx2.Client, service: Running, collection:
     assert (line["method"], line["status"]) == ("GET", 200)
     assert 0 < line["duration_ms"] < 60_000
     assert line["route"] == "/v1/data/{collection}/{id}"
+
+
+@pytest.fixture
+def errors(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[str]]]:
+    """What this process has written to standard error, by lines; structlog is as it was after."""
+
+    def read() -> list[str]:
+        return capfd.readouterr().err.splitlines()
+
+    yield read
+    structlog.reset_defaults()
+
+
+async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> None:
+    """The line that is put together by hand has structlog's keys, in its order, and values."""
+    set_up_logs(level="info", as_json=True)
+    for seconds, cache in ((0.0123456, "hit-near"), (0.0, None), (12.5, "miss")):
+        for by_hand in (True, False):
+            request = ("0af7-65", "GET", "/data/{id}", 200)
+            lines = RequestLog(level="info", as_json=by_hand)
+            lines.write(*request, seconds=seconds, cache=cache, sql=2)
+            await asyncio.sleep(0)
+        slow, fast = (json.loads(line) for line in errors())
+        assert list(fast) == list(slow)
+        for line in (fast, slow):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
+        assert fast == slow
+
+
+@pytest.mark.parametrize("level", ["warning", "error"])
+async def test_louder_levels_leave_requests_out(
+    errors: Callable[[], list[str]], level: str
+) -> None:
+    """Where only warnings are wanted, no request has a line."""
+    set_up_logs(level=level, as_json=True)
+    lines = RequestLog(level=level, as_json=True)
+    lines.write("id", "GET", "/data", 200, seconds=0.1, cache=None, sql=1)
+    await asyncio.sleep(0)
+    assert errors() == []
 
 
 def test_every_line_is_json(client: httpx2.Client, service: Running) -> None:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from starlette.middleware import Middleware
 
 from credenza import __version__, errors, wire
 from credenza.cache import Cache
@@ -16,13 +15,14 @@ from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
 from credenza.settings import Settings
 from credenza.store import Store
-from credenza.telemetry import Metrics
+from credenza.telemetry import Metrics, RequestLog
 from credenza.transfer import Imports
 from credenza.upkeep import Upkeep
 from credenza.web import openapi, problems
 from credenza.web.bodies import Bodies
 from credenza.web.collections import CollectionEndpoints
 from credenza.web.documents import DocumentEndpoints
+from credenza.web.lane import Lane
 from credenza.web.lists import ListEndpoints
 from credenza.web.observe import Observe
 from credenza.web.operations import OperationsEndpoints
@@ -82,48 +82,45 @@ class Service:
         return wire.Check(status=status, detail=detail)
 
 
-def create_app(settings: Settings, *, url: str) -> FastAPI:
-    """Return the application for a database; `app.state.service` holds its parts."""
-    service = Service(settings, url=url)
+def create_app(service: Service) -> Observe:
+    """Return what serves: observe → lane → router; `service` must be running meanwhile."""
+    settings = service.settings
+    single = DocumentEndpoints(
+        service.documents,
+        service.collections,
+        Bodies(settings),
+        is_open=not settings.wants_token,
+    )
+    return Observe(
+        Lane(_create_api(service, single), service.documents, single),
+        settings=settings,
+        metrics=service.metrics,
+        lifecycle=service.lifecycle,
+        lines=RequestLog(level=settings.log_level, as_json=settings.logs_json),
+    )
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
-            yield
 
+def _create_api(service: Service, single: DocumentEndpoints) -> FastAPI:
     app = FastAPI(
         title="Credenza",
         version=__version__,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        middleware=[
-            Middleware(
-                Observe,
-                settings=settings,
-                metrics=service.metrics,
-                lifecycle=service.lifecycle,
-            )
-        ],
     )
-    routers = [*_document_routers(service), _collections_router(service)]
+    many = ListEndpoints(service.lists, service.imports, Bodies(service.settings))
     root = APIRouter(generate_unique_id_function=_operation_id)
     _operations(service).mount(app, root)
-    for router in (root, *routers):
+    routers = (root, *_document_routers(single, many), _collections_router(service))
+    for router in routers:
         app.include_router(router)
-    app.state.service = service
-    app.state.routes = [route for router in (root, *routers) for route in router.routes]
+    app.state.routes = [route for router in routers for route in router.routes]
     problems.install(app)
     return app
 
 
-def _document_routers(service: Service) -> list[APIRouter]:
-    bodies = Bodies(service.settings)
-    is_open = not service.settings.wants_token
-    single = DocumentEndpoints(service.documents, service.collections, bodies, is_open=is_open)
-    many = ListEndpoints(service.lists, service.imports, bodies)
+def _document_routers(single: DocumentEndpoints, many: ListEndpoints) -> list[APIRouter]:
     routers = []
     for prefix, named in (("/data", ()), ("/v1/data/{collection}", (openapi.COLLECTION,))):
         router = APIRouter(prefix=prefix, generate_unique_id_function=_operation_id)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -30,8 +30,8 @@ TOMBSTONE_LIFE: Final = timedelta(hours=24)
 MEMO_SECONDS: Final = 1.0
 """How long a collection's settings are taken as they were where there is no cache to ask."""
 
-MAX_DECODED: Final = 1_000
-"""Collections whose settings are kept in a form that is ready to use."""
+MAX_REMEMBERED: Final = 1_000
+"""Collections that are remembered where there is no cache to ask."""
 
 SETTINGS_KEY: Final = "_settings"
 """Stands for the id where a collection's settings are cached; no document can be called so."""
@@ -77,7 +77,6 @@ class Collections:
         self._store = store
         self._cache = cache
         self._writes = writes
-        self._decoded: dict[str, tuple[Entry, Collection]] = {}
         self._memo: dict[str, tuple[float, Collection]] = {}
         self._changes = 0
         self.garbage = asyncio.Event()
@@ -90,16 +89,13 @@ class Collections:
         """
         if not self._cache.answers:
             return await self._remembered(name)
-        entry = (await self._cache.read(_key(name), lambda: self._load(name))).entry
-        if entry is None or entry.body is None:
-            return None
-        decoded = self._decoded.get(name)
-        if decoded is None or decoded[0] is not entry:
-            if len(self._decoded) >= MAX_DECODED:
-                self._decoded.clear()
-            decoded = (entry, _from_entry(name, entry.body))
-            self._decoded[name] = decoded
-        return decoded[1]
+        found = await self._cache.read(_key(name), lambda: self._load(name))
+        return None if found.entry is None else _decoded(name, found.entry)
+
+    def near(self, name: str) -> Collection | None:
+        """Return a collection that this process holds, without waiting; None: ask `find`."""
+        held = self._cache.near(_key(name))
+        return None if held is None else _decoded(name, held[0])
 
     async def read(self, name: str) -> Collection:
         """Return a collection as it is now; NotFound where there is none."""
@@ -229,7 +225,7 @@ class Collections:
         changes = self._changes
         found = await self._stored(name)
         if found is not None and changes == self._changes:
-            if len(self._memo) >= MAX_DECODED:
+            if len(self._memo) >= MAX_REMEMBERED:
                 self._memo.clear()
             self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
         return found
@@ -298,5 +294,10 @@ def _entry(row: CollectionRow) -> Entry:
     return Entry(row.version, msgspec.json.encode(row))
 
 
-def _from_entry(name: str, body: bytes) -> Collection:
-    return _collection(name, msgspec.json.decode(body, type=CollectionRow))
+def _decoded(name: str, entry: Entry) -> Collection | None:
+    """Return a cached collection, ready to use; an entry is decoded once."""
+    if entry.body is None:
+        return None
+    if entry.note is None:
+        entry.note = _collection(name, msgspec.json.decode(entry.body, type=CollectionRow))
+    return cast("Collection", entry.note)

@@ -7,6 +7,7 @@ A write tells the cache after its commit and before it answers.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 import uuid_utils
@@ -19,6 +20,8 @@ from credenza.rows import Row
 from credenza.store import Store
 from credenza.telemetry import Metrics, note_cache
 from credenza.writes import Writes
+
+T = TypeVar("T")
 
 
 class Documents:
@@ -44,6 +47,28 @@ class Documents:
         if found is None:
             raise _not_found(collection, id_)
         return found
+
+    def near(
+        self, collection: str, id_: str, prepare: Callable[[wire.StoredDocument, Collection], T]
+    ) -> tuple[T, float] | None:
+        """Return what `prepare` makes of a document that this process holds; None: ask `read`.
+
+        It is made once, and kept with the document until that or its collection changes. With it
+        come the seconds for which the document is held.
+        """
+        known = self._collections.near(collection)
+        if known is None:
+            return None
+        held = self._cache.near(Key(collection, known.incarnation, id_))
+        if held is None:
+            return None
+        entry, ttl = held
+        if entry.body is None:
+            return None
+        if entry.note is None or entry.note[0] is not known:
+            document = wire.StoredDocument(id_, entry.version, entry.body)
+            entry.note = (known, prepare(document, known))
+        return entry.note[1], ttl
 
     async def _find(self, collection: str, id_: str) -> wire.StoredDocument | None:
         if not self._cache.answers:

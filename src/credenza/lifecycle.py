@@ -10,20 +10,20 @@ class Lifecycle:
         self.started = False
         self.draining = False
         self.in_flight = 0
-        self._none_in_flight = asyncio.Event()
-        self._none_in_flight.set()
+        self._idle: asyncio.Event | None = None
 
     def enter(self) -> None:
         """Count a request that begins."""
         self.in_flight += 1
-        self._none_in_flight.clear()
 
     def leave(self) -> None:
         """Count a request that has ended."""
         self.in_flight -= 1
-        if not self.in_flight:
-            self._none_in_flight.set()
+        if self._idle is not None and not self.in_flight:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
-        await self._none_in_flight.wait()
+        while self.in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
-from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from prometheus_client import start_http_server
+from starlette.types import ASGIApp
 
 from credenza.app import Service, create_app
 from credenza.settings import Settings
@@ -84,11 +84,11 @@ class Drain:
 
 async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], None]) -> None:
     """Serve until a signal says otherwise; `ready` is called when requests are answered."""
-    app = create_app(settings, url=url)
-    service: Service = app.state.service
+    service = Service(settings, url=url)
+    app = create_app(service)
     drain = Drain(is_alone=settings.workers == 1)
     drain.listen()
-    async with app.router.lifespan_context(app):
+    async with service.running():
         with _metrics_server(service, settings):
             server = _server(app, settings, port)
             serving = asyncio.create_task(server.serve())
@@ -102,7 +102,7 @@ async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], N
             await _finish(service, server, serving, drain)
 
 
-def _server(app: FastAPI, settings: Settings, port: int) -> Server:
+def _server(app: ASGIApp, settings: Settings, port: int) -> Server:
     return Server(
         app,
         address=settings.host,

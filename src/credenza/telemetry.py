@@ -5,8 +5,10 @@ series keep the names and labels of prometheus-fastapi-instrumentator, ours begi
 Labels are route templates and closed vocabularies, never what a client sends.
 """
 
+import asyncio
 import logging
 import sys
+import time
 import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,12 +19,12 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_fastapi_instrumentator import metrics as instrumentator
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo
 
 from credenza import __version__
+from credenza.tallies import Count, Refresh, Requests
 
 FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket bounds in seconds, from what a cached read takes to what the query time-out allows."""
@@ -74,13 +76,9 @@ class Metrics:
     def __init__(self, *, aggregated: bool = False) -> None:
         self.registry = CollectorRegistry()
         self._aggregated = aggregated
-        # The library's own function makes and writes the HTTP series; only its middleware, a
-        # second one beside `observe`, is left out.
-        self.http = instrumentator.default(
-            registry=self.registry,
-            latency_highr_buckets=FAST,
-            latency_lowr_buckets=FAST,
-        )
+        self.refresh = Refresh(self.flush)
+        self.registry.register(self.refresh)
+        self.http = Requests(self.registry, FAST)
         self.in_flight = self._gauge(
             "credenza_requests_in_flight", "Requests under way.", mode="livesum"
         )
@@ -94,6 +92,8 @@ class Metrics:
             "layer",
             "outcome",
         )
+        self.near_hits = Count(self.cache.labels("near", "hit"))
+        self.near_misses = Count(self.cache.labels("near", "miss"))
         self.breaker = self._gauge(
             "credenza_cache_breaker_open", "1 while Redis is not asked because it failed."
         )
@@ -134,8 +134,14 @@ class Metrics:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
         return registry
 
+    def flush(self) -> None:
+        """Bring the series up to date that are counted beside; in the event loop's thread."""
+        for tally in (self.http, self.near_hits, self.near_misses):
+            tally.flush()
+
     def exposition(self) -> tuple[bytes, str]:
         """Return all series in Prometheus's text format, and its media type."""
+        self.flush()
         return generate_latest(self.exposed), CONTENT_TYPE_LATEST
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
@@ -188,3 +194,64 @@ def _write_frames(out: TextIO, exc_info: ExcInfo) -> None:
 
 def _to_json(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+class RequestLog:
+    """Writes the canonical line of each request.
+
+    JSON is put together here and written once a turn of the event loop: structlog takes longer for
+    a line than a cached read takes as a whole. It is the line that structlog would write.
+    """
+
+    def __init__(self, *, level: str, as_json: bool) -> None:
+        self._is_fast = as_json and level in {"debug", "info"}
+        self._log = structlog.get_logger()
+        self._lines: list[str] = []
+        self._second = 0
+        self._date = ""
+
+    def write(
+        self,
+        request_id: str,
+        method: str,
+        route: str,
+        status: int,
+        *,
+        seconds: float,
+        cache: str | None,
+        sql: int,
+    ) -> None:
+        """Write a line; the request id is safe in JSON, and so are a route and a method."""
+        if not self._is_fast:
+            self._log.info(
+                "request",
+                request_id=request_id,
+                method=method,
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                cache=cache,
+                sql=sql,
+            )
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._flush)
+        outcome = f'"{cache}"' if cache else "null"
+        self._lines.append(
+            f'{{"request_id":"{request_id}","method":"{method}","route":"{route}",'
+            f'"status":{status},"duration_ms":{seconds * 1000:.3f},"cache":{outcome},'
+            f'"sql":{sql},"event":"request","level":"info","timestamp":"{self._now()}"}}\n'
+        )
+
+    def _now(self) -> str:
+        nanoseconds = time.time_ns()
+        second, rest = divmod(nanoseconds, 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._date}.{rest // 1000:06}Z"
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()

@@ -79,8 +79,10 @@ class Upkeep:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _measure(self) -> None:
-        """Bring the gauges up to date that nothing else writes."""
+        """Bring the series up to date that nothing else writes."""
+        self._metrics.refresh.follow()
         while True:
+            self._metrics.flush()
             self._metrics.in_flight.set(self._lifecycle.in_flight)
             for state, number in self._database.connections().items():
                 self._metrics.pool.labels(state).set(number)

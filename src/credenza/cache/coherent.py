@@ -54,8 +54,8 @@ class Cache:
         alone = settings.is_embedded and settings.workers == 1
         self.enabled = self._shared is not None or (alone and settings.near_cache_bytes > 0)
         """Whether there is a cache at all, which must hear of each write."""
-        self._hits = metrics.cache.labels("near", "hit")
-        self._misses = metrics.cache.labels("near", "miss")
+        self._hits = metrics.near_hits
+        self._misses = metrics.near_misses
         self._shared_hits = metrics.cache.labels("redis", "hit")
         self._shared_misses = metrics.cache.labels("redis", "miss")
         self._breaker = metrics.breaker
@@ -66,11 +66,9 @@ class Cache:
         """Whether it may be asked now; where not, ask the store."""
         if self._debts.overflowed:
             self._forgive()
-        return (
-            self.enabled
-            and not self._debts.overflowed
-            and (self._follower is None or self._follower.fresh)
-        )
+            if self._debts.overflowed:
+                return False
+        return self.enabled and (self._follower is None or self._follower.fresh)
 
     async def start(self) -> None:
         """Connect to Redis, if it is there; later if it comes later."""
@@ -99,18 +97,19 @@ class Cache:
 
     async def read(self, key: Key, load: Load, ttl: float | None = None) -> Found:
         """Return what this process holds, else what Redis has, else what `load` brings."""
-        return self.near(key) or await self.through(key, load, ttl)
+        held = self.near(key)
+        if held is not None:
+            return Found(held[0], "hit-near", held[1])
+        return await self.through(key, load, ttl)
 
-    def near(self, key: Key) -> Found | None:
-        """Return what this process holds, if it may be served."""
+    def near(self, key: Key) -> tuple[Entry, float] | None:
+        """Return what this process holds, if it may be served, and its seconds to live."""
         if not self.answers or self._is_owed(key):
             return None
         held = self._near.get(key)
-        if held is None:
-            self._misses.inc()
-            return None
-        self._hits.inc()
-        return Found(held[0], "hit-near", held[1])
+        if held is not None:
+            self._hits.number += 1
+        return held
 
     async def through(self, key: Key, load: Load, ttl: float | None = None) -> Found:
         """Return what Redis has or `load` brings.
@@ -119,6 +118,7 @@ class Cache:
         """
         if not self.answers or self._is_owed(key):
             return Found(await load(), "bypass")
+        self._misses.number += 1
         return await self._flights.join(key, lambda flight: self._look(flight, key, load, ttl))
 
     async def _look(self, flight: Flight, key: Key, load: Load, ttl: float | None) -> Found:

@@ -1,7 +1,7 @@
 """What is cached and under which key, and how both are written in Redis."""
 
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
 
 FORMAT: Final = 1
 """Part of every name in Redis; another number where what is stored there changes its form."""
@@ -31,12 +31,16 @@ class Key(NamedTuple):
         return cls(collection, int(incarnation), id_)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """A version and its bytes; None: at that version there is nothing."""
+    """A version and its bytes; None: at that version there is nothing.
+
+    `note` is what a reader has made of it, to be used again as long as this process holds it.
+    """
 
     version: int
     body: bytes | None
+    note: Any = field(default=None, compare=False, repr=False)
 
     def pack(self, key: Key, generation: str) -> bytes:
         r"""Return what Redis stores: `E<generation> <version> <id>`, then \n and the bytes."""

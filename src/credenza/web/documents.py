@@ -1,11 +1,12 @@
 """One document: create, read, put, patch, delete; at `/data` and `/v1/data/{collection}`."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from credenza import errors, values, wire
-from credenza.collections import Collections
+from credenza.collections import Collection, Collections
 from credenza.documents import Documents
 from credenza.web import openapi
 from credenza.web.answers import (
@@ -30,6 +31,9 @@ BODY_PROBLEMS: Final = (
 KEYED_PROBLEMS: Final = (errors.InvalidId, errors.InvalidQuery, errors.Unavailable)
 CONDITION_PROBLEMS: Final = (errors.InvalidHeader, errors.PreconditionFailed)
 
+MAX_SHARED: Final = 1_000
+"""Headers, or names of them, that prepared answers share."""
+
 SHOWN: Final = openapi.content(
     {"anyOf": [openapi.model(wire.Document), openapi.ANYTHING]},
 )
@@ -44,6 +48,16 @@ REPLACED: Final = {
     "content": SHOWN,
 }
 MINIMAL: Final = {"description": "Stored; the answer was not asked for."}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The answers that a GET of one version of a document has: 304, or 200 with the body."""
+
+    etag: bytes
+    unchanged: list[tuple[bytes, bytes]]
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
 
 
 class DocumentEndpoints:
@@ -61,6 +75,7 @@ class DocumentEndpoints:
         self._collections = collections
         self._bodies = bodies
         self._is_open = is_open
+        self._known: dict[bytes, tuple[bytes, bytes]] = {}
 
     def mount(self, router: APIRouter, named: tuple[dict[str, Any], ...]) -> None:
         """Add the routes; `named` are the path's parameters before the id."""
@@ -85,13 +100,31 @@ class DocumentEndpoints:
         collection, bare = collection_of(request), shows_data(request)
         document = await self._documents.read(collection, id_of(request))
         known = await self._collections.find(collection)
+        headers = self._headers(document, known)
+        if is_unmodified(request.headers, document):
+            return _unchanged(headers)
+        return _shown(document.data if bare else document.body, headers)
+
+    def _headers(self, document: wire.StoredDocument, known: Collection | None) -> dict[str, str]:
         max_age = None if known is None else known.settings.http_max_age
-        headers = validators(document) | {
+        return validators(document) | {
             "Cache-Control": caching(max_age, is_shared=self._is_open),
         }
-        if is_unmodified(request.headers, document):
-            return Response(status_code=304, headers=headers)
-        return Response(document.data if bare else document.body, headers=headers, media_type=JSON)
+
+    def prepare(self, document: wire.StoredDocument, known: Collection) -> "Prepared":
+        """Put the answers of a GET together, for the lane."""
+        named = self._headers(document, known)
+        headers = [self._shared(*pair) for pair in _shown(document.body, named).raw_headers]
+        return Prepared(headers[0][1], headers[: len(named)], headers, document.body)
+
+    def _shared(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+        """Return a header whose parts are shared among all that have the same."""
+        own_name = self._known.setdefault(name, (name, b""))[0]
+        if name not in {b"cache-control", b"content-type"}:
+            return own_name, value
+        if len(self._known) > MAX_SHARED:
+            self._known.clear()
+        return self._known.setdefault(name + value, (own_name, value))
 
     async def put(self, request: Request) -> Response:
         """Store the body under the id of the path."""
@@ -122,6 +155,14 @@ class DocumentEndpoints:
         collection, id_ = collection_of(request), id_of(request)
         await self._documents.delete(collection, id_, write_conditions(request.headers))
         return Response(status_code=204)
+
+
+def _unchanged(headers: dict[str, str]) -> Response:
+    return Response(status_code=304, headers=headers)
+
+
+def _shown(body: bytes, headers: dict[str, str]) -> Response:
+    return Response(body, headers=headers, media_type=JSON)
 
 
 def _create(named: tuple[dict[str, Any], ...]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
     """Return a problem's answer; `type` is a URI reference whose last part is the code."""
+    if isinstance(problem, errors.Unavailable):
+        log.warning("unavailable", cause=repr(problem.__cause__), detail=problem.detail)
     document: dict[str, Any] = {
         "type": f"urn:credenza:problem:{problem.code}",
         "title": problem.title,
@@ -41,18 +43,20 @@ def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
 
 
 def _answer(request: Request, problem: errors.Problem) -> Response:
-    return render(
-        problem, path=request.url.path, request_id=request.scope["state"].get("request_id", "")
-    )
+    scope = request.scope
+    return render(problem, path=scope["path"], request_id=scope["state"]["request_id"])
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
     """Answer for a failure of the closed list."""
     if not isinstance(error, errors.Problem):
         raise error
-    if isinstance(error, errors.Unavailable):
-        log.warning("unavailable", cause=repr(error.__cause__), detail=error.detail)
     return _answer(request, error)
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """Answer for what is nobody's fault but ours; who called the application is told as well."""
+    return _answer(request, errors.Internal())
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -88,5 +92,6 @@ def methods_at(request: Request) -> list[str]:
 def install(app: FastAPI) -> None:
     """Make the application answer every failure this way."""
     app.add_exception_handler(errors.Problem, on_problem)
+    app.add_exception_handler(Exception, on_unexpected)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)

@@ -1,0 +1,164 @@
+"""Counts of the hot paths: plain numbers, handed to prometheus-client now and then.
+
+One observation in prometheus-client takes a microsecond or two and each request has five, which is
+more than a cached read takes as a whole. Must not know what is counted. A tally belongs to the
+event loop's thread; others ask for a `refresh`.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import prometheus_client
+from prometheus_client.registry import Collector, CollectorRegistry
+
+REFRESH_SECONDS: Final = 1.0
+"""How long a scrape from another thread waits for a busy event loop."""
+
+
+class Histogram(prometheus_client.Histogram):
+    """A histogram that takes many observations at once."""
+
+    def add(self, buckets: Sequence[int], total: float) -> None:
+        """Add observations by the number in each bucket, and their sum."""
+        for bucket, number in zip(self._buckets, buckets, strict=True):
+            if number:
+                bucket.inc(number)
+        self._sum.inc(total)
+
+
+class Summary(prometheus_client.Summary):
+    """A summary that takes many observations at once."""
+
+    def add(self, number: int, total: float) -> None:
+        """Add observations by their number and sum."""
+        self._count.inc(number)
+        self._sum.inc(total)
+
+
+class Count:
+    """What a counter grows by until the next flush."""
+
+    __slots__ = ("_counter", "number")
+
+    def __init__(self, counter: prometheus_client.Counter) -> None:
+        self.number = 0
+        self._counter = counter
+
+    def flush(self) -> None:
+        """Hand it over."""
+        number, self.number = self.number, 0
+        self._counter.inc(number)
+
+
+class Tally:
+    """What requests of one route, method and class of status add up to until the next flush."""
+
+    __slots__ = ("buckets", "number", "received", "seconds", "sent")
+
+    def __init__(self, buckets: int) -> None:
+        self.buckets = [0] * buckets
+        self.number = self.received = self.sent = 0
+        self.seconds = 0.0
+
+
+class Requests:
+    """The HTTP series, with the names and labels of prometheus-fastapi-instrumentator."""
+
+    def __init__(self, registry: CollectorRegistry, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._tallies: dict[tuple[str, str, str], Tally] = {}
+        self._number = prometheus_client.Counter(
+            "http_requests_total",
+            "Requests by method, class of status and route.",
+            ("method", "status", "handler"),
+            registry=registry,
+        )
+        self._received = Summary(
+            "http_request_size_bytes",
+            "Content-Length of requests by route.",
+            ("handler",),
+            registry=registry,
+        )
+        self._sent = Summary(
+            "http_response_size_bytes",
+            "Content-Length of responses by route.",
+            ("handler",),
+            registry=registry,
+        )
+        self._all_seconds = Histogram(
+            "http_request_duration_highr_seconds",
+            "Seconds that requests take, for percentiles over all routes.",
+            buckets=bounds,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "http_request_duration_seconds",
+            "Seconds that requests take, by method and route.",
+            ("method", "handler"),
+            buckets=bounds,
+            registry=registry,
+        )
+
+    def count(
+        self, method: str, status: str, route: str, *, received: int, sent: int, seconds: float
+    ) -> None:
+        """Count a request; sizes in bytes, `status` is its class (`2xx`)."""
+        tally = self._tallies.get((method, status, route))
+        if tally is None:
+            tally = self._tallies[method, status, route] = Tally(len(self._bounds) + 1)
+        tally.number += 1
+        tally.received += received
+        tally.sent += sent
+        tally.seconds += seconds
+        tally.buckets[bisect_left(self._bounds, seconds)] += 1
+
+    def flush(self) -> None:
+        """Hand all over."""
+        tallies, self._tallies = self._tallies, {}
+        for (method, status, route), tally in tallies.items():
+            self._number.labels(method, status, route).inc(tally.number)
+            self._received.labels(route).add(tally.number, tally.received)
+            self._sent.labels(route).add(tally.number, tally.sent)
+            self._all_seconds.add(tally.buckets, tally.seconds)
+            self._seconds.labels(method, route).add(tally.buckets, tally.seconds)
+
+
+class Refresh(Collector):
+    """Has no series: where it stands first in a registry, a scrape sees what is not flushed yet."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def follow(self) -> None:
+        """Flush in the thread of the event loop that runs here, from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    def describe(self) -> tuple[()]:
+        """Tell that it has no series."""
+        return ()
+
+    def collect(self) -> tuple[()]:
+        """Flush; from another thread by way of the event loop, unless that is too busy."""
+        if self._loop is None or self._loop is _running_loop():
+            self._flush()
+            return ()
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(self._flush_for, done)
+        with contextlib.suppress(TimeoutError):
+            done.result(REFRESH_SECONDS)
+        return ()
+
+    def _flush_for(self, waiting: "concurrent.futures.Future[None]") -> None:
+        self._flush()
+        waiting.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None

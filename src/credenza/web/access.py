@@ -1,0 +1,87 @@
+"""Who is let in: the bearer token, and what a web page of another site may not do.
+
+Decided from a request's headers alone, before its body is read. Must not know what it is about.
+"""
+
+import hmac
+import re
+import time
+from typing import Final
+
+import structlog
+
+from credenza import errors
+from credenza.settings import Settings
+
+Headers = dict[bytes, bytes]
+
+TOKEN_SECONDS: Final = 1.0
+"""How long a token is taken as it was read; an unknown one makes it be read again at once."""
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_NAMES: Final = 1_000
+PORT: Final = re.compile(r":\d+$")
+
+log = structlog.get_logger()
+
+
+class Access:
+    """Raises the problem that stands against serving a request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wants_token = settings.wants_token
+        self._token = b""
+        self._read_at = float("-inf")
+        self._own_names = LOCAL_NAMES | {settings.host}
+        self._is_private = settings.is_loopback and not self._wants_token
+        self._own_hosts: set[bytes] = {b""}
+
+    def check(self, method: str, headers: Headers) -> None:
+        """Return if the request is let in; else Unauthenticated, Forbidden or Unavailable."""
+        if self._wants_token and not self._is_bearer(headers.get(b"authorization", b"")):
+            raise errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
+        if self._is_private and self._is_foreign(method, headers):
+            raise errors.Forbidden
+
+    def _is_bearer(self, authorization: bytes) -> bool:
+        """Compare the bearer token in constant time (RFC 6750 §2.1)."""
+        scheme, _, credentials = authorization.partition(b" ")
+        shown, is_bearer = credentials.strip(), scheme.lower() == b"bearer"
+        if self._is_token(shown, TOKEN_SECONDS):
+            return is_bearer
+        return self._is_token(shown, 0.0) and is_bearer
+
+    def _is_token(self, shown: bytes, max_age: float) -> bool:
+        if time.monotonic() - self._read_at >= max_age:
+            self._token = self._read()
+            self._read_at = time.monotonic()
+        # A file that is just being written anew may be empty: then nobody is admitted.
+        return hmac.compare_digest(shown, self._token) and bool(self._token)
+
+    def _read(self) -> bytes:
+        try:
+            return self._settings.token().encode()
+        except (OSError, UnicodeError) as error:
+            log.exception("token unreadable")
+            raise errors.Unavailable("The service cannot read its token.") from error
+
+    def _is_foreign(self, method: str, headers: Headers) -> bool:
+        """Return whether a web page of another site may want to read or write here.
+
+        Such a page reaches a service on loopback through the browser of its reader: directly, where
+        it can write but not read, or by a name of its own that it lets point here.
+        """
+        if method not in SAFE_METHODS and headers.get(b"sec-fetch-site") == b"cross-site":
+            return True
+        host = headers.get(b"host", b"")
+        return host not in self._own_hosts and not self._is_own(host)
+
+    def _is_own(self, host: bytes) -> bool:
+        name = PORT.sub("", host.decode("latin-1")).lower()
+        if name not in self._own_names:
+            return False
+        if len(self._own_hosts) < MAX_NAMES:
+            self._own_hosts.add(host)
+        return True
