@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from conftest import Serve
-from credenza.telemetry import RequestLog, set_up_logs
+from credenza.telemetry import Kind, RequestLog, set_up_logs
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
 from service import Running
@@ -167,10 +167,10 @@ async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> 
     """The line that is put together by hand has structlog's keys, in its order, and values."""
     set_up_logs(level="info", as_json=True)
     for seconds, cache in ((0.0123456, "hit-near"), (0.0, None), (12.5, "miss")):
+        kind = Kind("GET", "/data/{id}", 200, cache, 2)
         for by_hand in (True, False):
-            request = ("0af7-65", "GET", "/data/{id}", 200)
             lines = RequestLog(level="info", as_json=by_hand)
-            lines.write(*request, seconds=seconds, cache=cache, sql=2)
+            lines.write(kind, lines.parts(kind), "0af7-65", seconds)
             await asyncio.sleep(0)
         slow, fast = (json.loads(line) for line in errors())
         assert list(fast) == list(slow)
@@ -186,7 +186,8 @@ async def test_louder_levels_leave_requests_out(
     """Where only warnings are wanted, no request has a line."""
     set_up_logs(level=level, as_json=True)
     lines = RequestLog(level=level, as_json=True)
-    lines.write("id", "GET", "/data", 200, seconds=0.1, cache=None, sql=1)
+    kind = Kind("GET", "/data", 200, None, 1)
+    lines.write(kind, lines.parts(kind), "id", 0.1)
     await asyncio.sleep(0)
     assert errors() == []
 

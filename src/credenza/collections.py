@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -272,6 +273,7 @@ def _refusal(current: Collection) -> errors.PreconditionFailed:
     )
 
 
+@lru_cache(MAX_REMEMBERED)
 def _key(name: str) -> Key:
     return Key(name, 0, SETTINGS_KEY)
 

@@ -57,12 +57,25 @@ class Count:
 class Tally:
     """What requests of one route, method and class of status add up to until the next flush."""
 
-    __slots__ = ("buckets", "number", "received", "seconds", "sent")
+    __slots__ = ("_bounds", "buckets", "number", "received", "seconds", "sent")
 
-    def __init__(self, buckets: int) -> None:
-        self.buckets = [0] * buckets
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.buckets = [0] * (len(self._bounds) + 1)
         self.number = self.received = self.sent = 0
         self.seconds = 0.0
+
+    def add(self, received: int, sent: int, seconds: float) -> None:
+        """Count a request; sizes in bytes."""
+        self.number += 1
+        self.received += received
+        self.sent += sent
+        self.seconds += seconds
+        self.buckets[bisect_left(self._bounds, seconds)] += 1
 
 
 class Requests:
@@ -103,28 +116,21 @@ class Requests:
             registry=registry,
         )
 
-    def count(
-        self, method: str, status: str, route: str, *, received: int, sent: int, seconds: float
-    ) -> None:
-        """Count a request; sizes in bytes, `status` is its class (`2xx`)."""
-        tally = self._tallies.get((method, status, route))
-        if tally is None:
-            tally = self._tallies[method, status, route] = Tally(len(self._bounds) + 1)
-        tally.number += 1
-        tally.received += received
-        tally.sent += sent
-        tally.seconds += seconds
-        tally.buckets[bisect_left(self._bounds, seconds)] += 1
+    def tally(self, method: str, status: str, route: str) -> Tally:
+        """Return where such requests are counted, always the same; `status` is a class (`2xx`)."""
+        return self._tallies.setdefault((method, status, route), Tally(self._bounds))
 
     def flush(self) -> None:
         """Hand all over."""
-        tallies, self._tallies = self._tallies, {}
-        for (method, status, route), tally in tallies.items():
+        for (method, status, route), tally in self._tallies.items():
+            if not tally.number:
+                continue
             self._number.labels(method, status, route).inc(tally.number)
             self._received.labels(route).add(tally.number, tally.received)
             self._sent.labels(route).add(tally.number, tally.sent)
             self._all_seconds.add(tally.buckets, tally.seconds)
             self._seconds.labels(method, route).add(tally.buckets, tally.seconds)
+            tally.clear()
 
 
 class Refresh(Collector):

@@ -11,8 +11,7 @@ import sys
 import time
 import traceback
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import msgspec
 import structlog
@@ -30,23 +29,23 @@ FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 """Bucket bounds in seconds, from what a cached read takes to what the query time-out allows."""
 
 
-@dataclass(slots=True)
 class Trace:
     """What one request has cost so far; `observe` makes it and writes it to the log line."""
 
-    statements: int = 0
-    cache: str = ""
-    ttl: float | None = None
+    __slots__ = ("cache", "statements", "ttl")
+
+    def __init__(self) -> None:
+        self.statements = 0
+        self.cache = ""
+        self.ttl: float | None = None
 
 
 _trace: ContextVar[Trace | None] = ContextVar("credenza_trace", default=None)
 
 
-def begin_trace() -> Trace:
-    """Start counting for the request that runs in this context."""
-    trace = Trace()
+def begin_trace(trace: Trace) -> None:
+    """Count in it for the request that runs in this context."""
     _trace.set(trace)
-    return trace
 
 
 def count_statement() -> None:
@@ -196,10 +195,20 @@ def _to_json(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
 
+class Kind(NamedTuple):
+    """What the lines of many requests have in common."""
+
+    method: str
+    route: str
+    status: int
+    cache: str | None
+    sql: int
+
+
 class RequestLog:
     """Writes the canonical line of each request.
 
-    JSON is put together here and written once a turn of the event loop: structlog takes longer for
+    JSON is put together here, and written once a turn of the event loop: structlog takes longer for
     a line than a cached read takes as a whole. It is the line that structlog would write.
     """
 
@@ -210,46 +219,37 @@ class RequestLog:
         self._second = 0
         self._date = ""
 
-    def write(
-        self,
-        request_id: str,
-        method: str,
-        route: str,
-        status: int,
-        *,
-        seconds: float,
-        cache: str | None,
-        sql: int,
-    ) -> None:
+    def parts(self, kind: Kind) -> tuple[str, str]:
+        """Return what stands between a line's request id and its duration, and after that."""
+        cache = f'"{kind.cache}"' if kind.cache else "null"
+        what = f'"method":"{kind.method}","route":"{kind.route}","status":{kind.status}'
+        cost = f'"cache":{cache},"sql":{kind.sql},"event":"request","level":"info"'
+        return f'",{what},"duration_ms":', f',{cost},"timestamp":"'
+
+    def write(self, kind: Kind, parts: tuple[str, str], request_id: str, seconds: float) -> None:
         """Write a line; the request id is safe in JSON, and so are a route and a method."""
         if not self._is_fast:
             self._log.info(
                 "request",
                 request_id=request_id,
-                method=method,
-                route=route,
-                status=status,
+                method=kind.method,
+                route=kind.route,
+                status=kind.status,
                 duration_ms=round(seconds * 1000, 3),
-                cache=cache,
-                sql=sql,
+                cache=kind.cache,
+                sql=kind.sql,
             )
             return
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(self._second))
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
-        outcome = f'"{cache}"' if cache else "null"
         self._lines.append(
-            f'{{"request_id":"{request_id}","method":"{method}","route":"{route}",'
-            f'"status":{status},"duration_ms":{seconds * 1000:.3f},"cache":{outcome},'
-            f'"sql":{sql},"event":"request","level":"info","timestamp":"{self._now()}"}}\n'
+            f'{{"request_id":"{request_id}{parts[0]}{seconds * 1000:.3f}{parts[1]}'
+            f'{self._date}{int((now - self._second) * 1e6):06}Z"}}\n'
         )
-
-    def _now(self) -> str:
-        nanoseconds = time.time_ns()
-        second, rest = divmod(nanoseconds, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._date}.{rest // 1000:06}Z"
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []

@@ -5,22 +5,33 @@ and answers a document that the near cache holds with what its endpoint has prep
 not recognise falls through to the router.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from credenza.documents import Documents
-from credenza.telemetry import note_cache
 from credenza.web.answers import DEFAULT_COLLECTION
 from credenza.web.documents import DocumentEndpoints
 
 READS: Final = frozenset({"GET", "HEAD"})
-DECIDED_BY_THE_ENDPOINT: Final = (b"if-match", b"if-modified-since", b"if-unmodified-since")
+DECIDED_BY_THE_ENDPOINT: Final = frozenset(
+    {b"if-match", b"if-modified-since", b"if-unmodified-since"}
+)
+DEFAULT: Final = "/data/{id}"
+NAMED: Final = "/v1/data/{collection}/{id}"
 
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
+
+
+class Asked(Protocol):
+    """What `observe` knows of a request, and is told of its answer."""
+
+    headers: dict[bytes, bytes]
+    cache: str
+    ttl: float | None
 
 
 class Lane:
@@ -41,37 +52,35 @@ class Lane:
         if route is None:
             await self.app(scope, receive, send)
             return
-        scope["route"] = route
-        answer = self._near(scope, parameters)
-        if answer is not None:
-            status, headers, body = answer
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return
-        scope["app"] = self.app
-        scope["path_params"] = parameters
+        scope["app"], scope["route"], scope["path_params"] = self.app, route, parameters
         response = await route.endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
-    def _near(self, scope: Scope, parameters: dict[str, str]) -> Answer | None:
+    def near(self, scope: Scope, asked: Asked) -> Answer | None:
         """Return the answer for a document that this process holds, where that is all it takes."""
-        id_ = parameters.get("id")
-        if id_ is None or scope["method"] not in READS or scope["query_string"]:
+        method, path, headers = scope["method"], scope["path"], asked.headers
+        if path.startswith("/data/"):
+            template, collection, id_ = DEFAULT, DEFAULT_COLLECTION, path[6:]
+        elif path.startswith("/v1/data/"):
+            template = NAMED
+            collection, _, id_ = path[9:].partition("/")
+        else:
             return None
-        known = None
-        for name, value in scope["headers"]:
-            if name == b"if-none-match":
-                if known is not None or not _is_one_tag(value):
-                    return None
-                known = value
-            elif name in DECIDED_BY_THE_ENDPOINT:
-                return None
-        collection = parameters.get("collection", DEFAULT_COLLECTION)
+        known = headers.get(b"if-none-match")
+        if (
+            method not in READS
+            or scope["query_string"]
+            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(headers)
+            or (known is not None and not _is_one_tag(known))
+            or len(headers) < len(scope["headers"])  # some name is there twice
+        ):
+            return None
         found = self._documents.near(collection, id_, self._prepare)
         if found is None:
             return None
-        prepared, ttl = found
-        note_cache("hit-near", ttl)
+        prepared, asked.ttl = found
+        asked.cache = "hit-near"
+        scope["route"] = self._routes[method, template]
         if known == prepared.etag:
             return 304, prepared.unchanged, b""
         return 200, prepared.headers, prepared.body

@@ -7,18 +7,20 @@ statement. Must not know what a request is about.
 import asyncio
 import re
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import uuid_utils
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from credenza import errors
 from credenza.lifecycle import Lifecycle
 from credenza.settings import Settings
-from credenza.telemetry import Metrics, RequestLog, Trace, begin_trace
+from credenza.tallies import Tally
+from credenza.telemetry import Kind, Metrics, RequestLog, Trace, begin_trace
 from credenza.web import problems
 from credenza.web.access import Access
+from credenza.web.lane import Headers, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 PROBES: Final = "/health"
@@ -38,15 +40,26 @@ CACHE_STATUS: Final = {
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 CLOSE: Final = (b"connection", b"close")
 
+MAX_KINDS: Final = 10_000
+"""Kinds of requests that are remembered; there are as many as routes, statuses and costs allow."""
+
 log = structlog.get_logger()
 
 
+class Seen(NamedTuple):
+    """What requests of one kind are counted in, and what their lines have in common."""
+
+    kind: Kind
+    tally: Tally
+    line: tuple[str, str]
+
+
 class Observe:
-    """Wraps the application; see the module."""
+    """Wraps the lane, and by that the application; see the module."""
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Lane,
         *,
         settings: Settings,
         metrics: Metrics,
@@ -60,6 +73,7 @@ class Observe:
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._lines = lines
+        self._seen: dict[tuple[str, str, int, str, int], Seen] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -67,11 +81,15 @@ class Observe:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, send, self._lifecycle, self._patience)
-        scope["state"] = {"request_id": exchange.request_id}
         self._lifecycle.enter()
         try:
             self._admit(scope, exchange.headers)
-            await self.app(scope, receive, exchange.send)
+            if (answer := self.app.near(scope, exchange)) is not None:
+                await exchange.answer(*answer)
+            else:
+                scope["state"] = {"request_id": exchange.request_id}
+                begin_trace(exchange)
+                await self.app(scope, receive, exchange.send)
         except errors.Problem as problem:
             await self._refuse(scope, receive, exchange, problem)
         except Exception:
@@ -103,28 +121,25 @@ class Observe:
     def _record(self, scope: Scope, exchange: "Exchange") -> None:
         """Write the metrics and the canonical log line."""
         seconds = perf_counter() - exchange.started
-        route = getattr(scope.get("route"), "path", None) or "none"
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        self._metrics.http.count(
-            method,
-            CLASSES[(exchange.status or 500) // 100],
-            route,
-            received=_length(exchange.headers.get(b"content-length")),
-            sent=_length(exchange.length),
-            seconds=seconds,
-        )
-        self._lines.write(
-            exchange.request_id,
-            method,
-            route,
-            exchange.status,
-            seconds=seconds,
-            cache=exchange.trace.cache or None,
-            sql=exchange.trace.statements,
-        )
+        route = scope["route"].path if "route" in scope else "none"
+        key = (scope["method"], route, exchange.status, exchange.cache, exchange.statements)
+        seen = self._seen.get(key) or self._kind(*key)
+        received = exchange.headers.get(b"content-length")
+        seen.tally.add(int(received) if received else 0, int(exchange.length), seconds)
+        self._lines.write(seen.kind, seen.line, exchange.request_id, seconds)
+
+    def _kind(self, method: str, route: str, status: int, cache: str, statements: int) -> Seen:
+        """Return where requests of a kind are counted; a kind that is seen often is remembered."""
+        named = method if method in METHODS else "OTHER"
+        kind = Kind(named, route, status, cache or None, statements)
+        tally = self._metrics.http.tally(named, CLASSES[(status or 500) // 100], route)
+        seen = Seen(kind, tally, self._lines.parts(kind))
+        if named == method and len(self._seen) < MAX_KINDS:
+            self._seen[method, route, status, cache, statements] = seen
+        return seen
 
 
-class Exchange:
+class Exchange(Trace):
     """One request and its answer, as far as the middleware is concerned with them."""
 
     __slots__ = (
@@ -138,29 +153,32 @@ class Exchange:
         "request_id",
         "started",
         "status",
-        "trace",
     )
 
     def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle, patience: float) -> None:
         self.started = perf_counter()
+        self.statements = 0
+        self.cache = ""
+        self.ttl = None
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = self._accepted_id() or str(uuid_utils.uuid7())
-        self.trace: Trace = begin_trace()
+        given = self.headers.get(b"x-request-id")
+        self.request_id = (given and _accepted(given)) or str(uuid_utils.uuid7())
         self.status = 0
-        self.length: bytes | None = None
+        self.length = b"0"
         self.is_whole = False
         self._send = send
         self._patience = patience
         self._lifecycle = lifecycle
         self._is_head = scope["method"] == "HEAD"
 
-    def _accepted_id(self) -> str:
-        """Return the client's request id if it is one that is safe to repeat."""
-        given = self.headers.get(b"x-request-id")
-        if given is None:
-            return ""
-        text = given.decode("latin-1")
-        return text if REQUEST_ID.fullmatch(text) else ""
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer."""
+        start = {"type": "http.response.start", "status": status, "headers": headers}
+        self._begin(start)
+        await self._send(start)
+        self.is_whole = True
+        body = b"" if self._is_head else body
+        await self._send({"type": "http.response.body", "body": body})
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a response's start gets the headers that all responses have."""
@@ -173,24 +191,27 @@ class Exchange:
             async with asyncio.timeout(self._patience):
                 await self._send(message)
             return
-        self.is_whole = bool(self.status) and message["type"] == "http.response.body"
+        self.is_whole = message["type"] == "http.response.body"
         await self._send(message)
 
     def _begin(self, message: Message) -> None:
         self.status = message["status"]
-        for name, value in message["headers"]:
+        headers: Headers = message["headers"]
+        for name, value in headers:
             if name == b"content-length":
                 self.length = value
         own = [(b"x-request-id", self.request_id.encode()), NO_SNIFF]
-        if self.trace.cache:
-            own.append((b"cache-status", CACHE_STATUS[self.trace.cache] + self._ttl()))
+        if self.cache:
+            own.append((b"cache-status", CACHE_STATUS[self.cache] + self._ttl()))
         if self._lifecycle.draining:
             own.append(CLOSE)
-        message["headers"] = [*message["headers"], *own]
+        message["headers"] = headers + own
 
     def _ttl(self) -> bytes:
-        return b"" if self.trace.ttl is None else b"; ttl=%d" % self.trace.ttl
+        return b"" if self.ttl is None else b"; ttl=%d" % self.ttl
 
 
-def _length(value: bytes | None) -> int:
-    return int(value) if value is not None and value.isdigit() else 0
+def _accepted(given: bytes) -> str:
+    """Return the client's request id if it is one that is safe to repeat."""
+    text = given.decode("latin-1")
+    return text if REQUEST_ID.fullmatch(text) else ""
