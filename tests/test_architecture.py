@@ -14,8 +14,9 @@ ROOT = Path(credenza.__file__).parent
 FLOORS = (
     ("sql", "errors", "settings", "tallies", "lifecycle", "samples"),
     ("telemetry",),
-    ("values", "splitting", "conditions", "writes", "wire"),
+    ("values", "splitting", "conditions", "groups", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
+    ("locks",),
     ("store",),
     ("collections", "lists"),
     ("documents", "transfer"),

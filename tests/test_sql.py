@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SHARDS = 8
 
 SAMPLES: dict[str, list[Any]] = {
-    "get_document": ["c", "a"],
+    "get_documents": ["c", ["a", "b"]],
     "insert_document": ["c", "new", 9, NOW, "1"],
     "put_document": ["c", "a", 9, NOW, "1", ["3"], False, NOW],
     "replace_document": ["c", "a", 9, NOW, "1", None, None],

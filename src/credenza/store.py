@@ -4,6 +4,7 @@ Must not know HTTP, the cache, or how connections are made. Times and versions a
 each write, so that every engine takes the statements.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -14,10 +15,16 @@ import asyncpg
 from credenza import errors, wire
 from credenza.conditions import Conditions
 from credenza.database import Connection, Database
+from credenza.groups import Groups
+from credenza.locks import Locked, LockedCollection
 from credenza.rows import Clock, CollectionRow, ExistsError, Line, Row
+from credenza.telemetry import count_statement
 
 BATCH: Final = 1000
 """Rows that one statement of upkeep deletes or lists."""
+
+READERS: Final = 3
+"""Groups of reads that are under way at once; the pool's other connections are for all else."""
 
 CATALOG: Final = "_catalog"
 """Key under which the names of all collections are kept; no collection can be called so."""
@@ -26,61 +33,38 @@ SYSTEM: Final = "_system"
 """Key under which the service keeps what belongs to no collection."""
 
 
-class Locked:
-    """A document whose row is locked until the transaction ends."""
-
-    def __init__(
-        self, connection: Connection, collection: str, row: Row, stamp: tuple[int, datetime]
-    ) -> None:
-        self.row = row
-        self._connection = connection
-        self._collection = collection
-        self._stamp = stamp
-
-    async def replace(self, data: str) -> Row:
-        """Store another value for it."""
-        rows = await self._connection.fetch(
-            "replace_document", self._collection, self.row.id, *self._stamp, data, None, None
-        )
-        return _first(self.row.id, rows)
-
-
-class LockedCollection:
-    """A collection whose row is locked until the transaction ends."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        collection: str,
-        row: CollectionRow,
-        stamp: tuple[int, datetime],
-    ) -> None:
-        self.row = row
-        self._connection = connection
-        self._collection = collection
-        self._stamp = stamp
-
-    async def replace(self, settings: str) -> CollectionRow:
-        """Store other settings for it."""
-        rows = await self._connection.fetch(
-            "put_collection", self._collection, *self._stamp, settings, None, None, None
-        )
-        return CollectionRow(**rows[0])
-
-
 class Store:
     """The documents, collections and secrets of one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = Clock()
+        self._reads = Groups(self._get_documents, parallel=READERS)
 
     # Documents
 
     async def get_document(self, collection: str, id_: str) -> Row | None:
-        """Return the row, a tombstone included; None where there is none."""
+        """Return the row, a tombstone included; None where there is none.
+
+        Who reads while others do shares a statement with them, which begins after each has come.
+        """
+        try:
+            return await self._reads.join((collection, id_))
+        finally:
+            count_statement()
+
+    async def _get_documents(self, wanted: list[tuple[str, str]]) -> list[Row | None]:
+        ids: dict[str, set[str]] = {}
+        for collection, id_ in wanted:
+            ids.setdefault(collection, set()).add(id_)
+        found = await asyncio.gather(*(self._get_from(name, ids[name]) for name in ids))
+        rows = dict(zip(ids, found, strict=True))
+        return [rows[collection].get(id_) for collection, id_ in wanted]
+
+    async def _get_from(self, collection: str, ids: set[str]) -> dict[str, Row]:
         async with self._database.connection(blames=errors.InvalidId) as connection:
-            return _row(id_, await connection.fetch("get_document", collection, id_))
+            records = await connection.fetch("get_documents", collection, list(ids))
+        return {record["id"]: Row(*record) for record in records}
 
     async def insert_document(self, collection: str, id_: str, data: str) -> Row | None:
         """Store a document under a new id; None: there is no such collection."""
@@ -131,7 +115,7 @@ class Store:
         )
 
     @asynccontextmanager
-    async def locked(self, collection: str, id_: str) -> AsyncIterator["Locked | None"]:
+    async def locked(self, collection: str, id_: str) -> AsyncIterator[Locked | None]:
         """Hold a document's row in a transaction; None: there is no document."""
         async with (
             self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
@@ -323,12 +307,8 @@ class Store:
             return str(rows[0]["value"])
 
 
-def _first(id_: str, rows: Sequence[asyncpg.Record]) -> Row:
-    return Row(id=id_, **rows[0])
-
-
 def _row(id_: str, rows: Sequence[asyncpg.Record]) -> Row | None:
-    return _first(id_, rows) if rows else None
+    return Row(id=id_, **rows[0]) if rows else None
 
 
 def _collection(rows: Sequence[asyncpg.Record]) -> CollectionRow | None:

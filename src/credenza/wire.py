@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -19,7 +20,7 @@ TIMESTAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
 
 def timestamp(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds, always 27 characters long."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def moment(microseconds: int) -> datetime:
@@ -30,6 +31,12 @@ def moment(microseconds: int) -> datetime:
 def http_date(moment: datetime) -> str:
     """Return the time as an HTTP date, in whole seconds (RFC 9110 §5.6.7)."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+@lru_cache(100)
+def _http_day(day: str) -> str:
+    """Return a date (2026-01-31) as HTTP dates begin: most documents were changed on few days."""
+    return http_date(datetime.fromisoformat(day).replace(tzinfo=UTC)).rpartition(" ")[0][:-9]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +75,17 @@ class StoredDocument:
     @property
     def updated_at(self) -> datetime:
         """The time of the last change, with microseconds."""
-        end = self._data_at - len('","data":')
-        text = self.body[end - TIMESTAMP_LENGTH : end].decode()
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        return datetime.fromisoformat(self._updated_at[:-1]).replace(tzinfo=UTC)
 
     @property
     def last_modified(self) -> str:
         """The time of the last change as an HTTP date."""
-        return http_date(self.updated_at)
+        return f"{_http_day(self._updated_at[:10])} {self._updated_at[11:19]} GMT"
+
+    @property
+    def _updated_at(self) -> str:
+        end = self._data_at - len('","data":')
+        return self.body[end - TIMESTAMP_LENGTH : end].decode()
 
     @property
     def _data_at(self) -> int:

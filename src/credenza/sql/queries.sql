@@ -9,13 +9,14 @@
 -- incarnation is not its collection's belongs to a deleted collection: it counts as absent. A write
 -- that waited while its collection was deleted and made again replaces nothing of the new one.
 
--- name: get_document
-SELECT collections.incarnation, documents.version, documents.created_at, documents.updated_at,
-       documents.data::text AS data
+-- name: get_documents
+SELECT collections.incarnation, documents.id, documents.version, documents.created_at,
+       documents.updated_at, documents.data::text AS data
 FROM collections
 JOIN documents ON documents.collection = collections.collection
               AND documents.incarnation = collections.incarnation
-WHERE collections.collection = $1 AND documents.collection = $1 AND documents.id = $2;
+WHERE collections.collection = $1 AND documents.collection = $1
+  AND documents.id = ANY ($2::text[]);
 
 -- name: insert_document
 INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
