@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Sequence
 
 import httpx2
 
 from conftest import Serve
 from credenza.groups import MAX_MEMBERS, Groups
-from databases import create_migrated, statements
-from servers import Postgres
+from credenza.store import READERS
+from databases import connected, create_migrated, statements
+from servers import PATIENCE, Postgres
 
 TURN = 0.02
 """Seconds that a group of these tests takes."""
@@ -85,26 +87,42 @@ async def test_who_goes_away_takes_nobody_along() -> None:
 
 
 async def test_reads_share_statements(serve: Serve, postgres: Postgres) -> None:
-    """Reads at the same time take fewer statements than they are, and each gets its own document.
+    """Who reads while reads are under way shares a statement, and gets what it asked for.
 
-    Also one that is missing, and one of another collection.
+    Also what is missing, and a document of another collection. A lock holds the first ones up.
     """
     name = await create_migrated(postgres)
     running = await asyncio.to_thread(serve, database_url=postgres.database(name))
-    async with httpx2.AsyncClient(base_url=running.url) as client:
+    limits = httpx2.Limits(max_connections=CLIENTS + 3)
+    async with httpx2.AsyncClient(base_url=running.url, limits=limits) as client:
         for number in range(CLIENTS):
             await client.put(f"/data/d{number}", json=number)
         await client.put("/v1/data/other/d0", json="other")
-        await asyncio.gather(*(client.get("/data/none") for _ in range(CLIENTS)))
-        before = len(reads(postgres, name))
         paths = [f"/data/d{number}" for number in range(CLIENTS)]
-        answers = await asyncio.gather(
-            *map(client.get, paths), client.get("/data/none"), client.get("/v1/data/other/d0")
-        )
-        sent = reads(postgres, name)
+        async with connected(postgres, name) as connection:
+            before = len(reads(postgres, name))
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE documents IN ACCESS EXCLUSIVE MODE")
+                waiting = [
+                    asyncio.create_task(client.get(path))
+                    for path in (*paths, "/data/none", "/v1/data/other/d0")
+                ]
+                await under_way(client, len(waiting))
+            answers = await asyncio.gather(*waiting)
     assert [answer.json()["data"] for answer in answers[:CLIENTS]] == list(range(CLIENTS))
     assert (answers[-2].status_code, answers[-1].json()["data"]) == (404, "other")
-    assert 2 <= len(sent) - before < CLIENTS / 2
+    assert len(reads(postgres, name)) - before <= 3 * READERS
+
+
+async def under_way(client: httpx2.AsyncClient, number: int) -> None:
+    """Wait until so many requests are under way."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            text = (await client.get("/metrics")).text
+            found = re.search(r"^credenza_requests_in_flight (\d+)", text, re.MULTILINE)
+            if found and int(found[1]) >= number:
+                return
+            await asyncio.sleep(0.05)
 
 
 def reads(server: Postgres, name: str) -> list[str]:

@@ -7,7 +7,7 @@ document's key, so that one message makes everything of a deleted collection unr
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +19,10 @@ import msgspec
 from credenza import errors, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.conditions import Conditions
+from credenza.groups import Groups
 from credenza.rows import CollectionRow
 from credenza.store import Store
+from credenza.telemetry import count_statement
 from credenza.writes import Writes
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class Collections:
         self._cache = cache
         self._writes = writes
         self._memo: dict[str, tuple[float, Collection]] = {}
+        self._looks = Groups(self._look_up, parallel=2)
         self._changes = 0
         self.garbage = asyncio.Event()
         """Set when there are rows to delete that nobody can see any more."""
@@ -223,13 +226,22 @@ class Collections:
         known = self._memo.get(name)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
+        try:
+            return await self._looks.join(name)
+        finally:
+            count_statement()
+
+    async def _look_up(self, names: Sequence[str]) -> Sequence[Collection | None]:
+        """Read collections, each once however many ask for it, and remember what is there."""
         changes = self._changes
-        found = await self._stored(name)
-        if found is not None and changes == self._changes:
-            if len(self._memo) >= MAX_REMEMBERED:
-                self._memo.clear()
-            self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
-        return found
+        unique = tuple(dict.fromkeys(names))
+        found = dict(zip(unique, await asyncio.gather(*map(self._stored, unique)), strict=True))
+        for name, collection in found.items():
+            if collection is not None and changes == self._changes:
+                if len(self._memo) >= MAX_REMEMBERED:
+                    self._memo.clear()
+                self._memo[name] = (time.monotonic() + MEMO_SECONDS, collection)
+        return [found[name] for name in names]
 
     async def _stored(self, name: str) -> Collection | None:
         row = await self._store.get_collection(name)
