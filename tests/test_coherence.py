@@ -269,7 +269,7 @@ async def test_many_misses_of_one_document_are_one_statement(
 def selects(postgres: Postgres, name: str) -> int:
     """Return how often a document was looked up, from PostgreSQL's own log."""
     return sum(
-        f"] {name} " in line and "execute" in line and "documents.id = $2" in line
+        f"] {name} " in line and "execute" in line and "documents.id = ANY ($2" in line
         for line in postgres.log().replace("\n\t", " ").splitlines()
     )
 
