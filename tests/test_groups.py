@@ -4,12 +4,13 @@ import asyncio
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import httpx2
 
 from conftest import Serve
 from credenza.groups import MAX_MEMBERS, Groups
-from credenza.store import READERS
+from credenza.store import READERS, WRITERS
 from databases import connected, create_migrated, statements
 from servers import PATIENCE, Postgres
 
@@ -20,41 +21,43 @@ CLIENTS = 40
 
 
 class Work:
-    """Doubles numbers in groups, and remembers them; the number 13 fails the group it is in."""
+    """Doubles numbers in groups, and remembers them; 13 fails its group, 4 itself alone."""
 
     def __init__(self, parallel: int) -> None:
         self.groups: list[list[int]] = []
+        self.keys: list[str] = []
         self.most = self._now = 0
         self.queue = Groups(self._run, parallel=parallel)
 
-    async def _run(self, numbers: list[int]) -> Sequence[int]:
-        self.groups.append(numbers)
+    async def _run(self, key: str, numbers: Sequence[int]) -> Sequence[int | Exception]:
+        self.groups.append([*numbers])
+        self.keys.append(key)
         self._now += 1
         self.most = max(self.most, self._now)
         await asyncio.sleep(TURN)
         self._now -= 1
         if 13 in numbers:
             raise ValueError("thirteen")
-        return [2 * number for number in numbers]
+        return [ValueError("four") if number == 4 else 2 * number for number in numbers]
 
 
 async def test_the_first_goes_at_once_and_others_share_the_next() -> None:
     """One who is alone waits for nobody; who comes meanwhile goes together, in their order."""
     work = Work(parallel=1)
-    first = asyncio.create_task(work.queue.join(1))
+    first = asyncio.create_task(work.queue.join("a", 1))
     await asyncio.sleep(TURN / 4)
     assert work.groups == [[1]]
-    others = [work.queue.join(number) for number in (2, 3, 4)]
-    assert await asyncio.gather(first, *others) == [2, 4, 6, 8]
-    assert work.groups == [[1], [2, 3, 4]]
-    assert await work.queue.join(5) == 10
+    others = [work.queue.join("a", number) for number in (2, 3, 7)]
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 14]
+    assert work.groups == [[1], [2, 3, 7]]
+    assert await work.queue.join("a", 5) == 10
 
 
 async def test_groups_are_bounded() -> None:
     """No more are under way, and none has more members, than is allowed; nobody is left out."""
     work = Work(parallel=3)
     numbers = range(100, 100 + 3 * MAX_MEMBERS + 7)
-    outcomes = await asyncio.gather(*map(work.queue.join, numbers))
+    outcomes = await asyncio.gather(*(work.queue.join("a", number) for number in numbers))
     assert outcomes == [2 * number for number in numbers]
     assert max(map(len, work.groups)) == MAX_MEMBERS
     assert work.most == 3
@@ -64,25 +67,42 @@ async def test_groups_are_bounded() -> None:
 async def test_a_failure_is_that_of_its_group_alone() -> None:
     """All members of a group that fails learn why; the groups before and after do not."""
     work = Work(parallel=1)
-    waiting = [asyncio.create_task(work.queue.join(1))]
+    waiting = [asyncio.create_task(work.queue.join("a", 1))]
     await asyncio.sleep(TURN / 4)
-    waiting += [asyncio.create_task(work.queue.join(number)) for number in (13, 2)]
+    waiting += [asyncio.create_task(work.queue.join("a", number)) for number in (13, 2)]
     await asyncio.sleep(TURN)
-    waiting.append(asyncio.create_task(work.queue.join(3)))
+    waiting.append(asyncio.create_task(work.queue.join("a", 3)))
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert (outcomes[0], outcomes[3]) == (2, 6)
     assert [str(outcome) for outcome in outcomes[1:3]] == ["thirteen", "thirteen"]
 
 
+async def test_an_outcome_may_be_a_failure() -> None:
+    """One of a group may fail alone; the others have their outcomes."""
+    work = Work(parallel=1)
+    asked = [asyncio.create_task(work.queue.join("a", number)) for number in (1, 3, 4, 5)]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [outcomes[0], outcomes[1], str(outcomes[2]), outcomes[3]] == [2, 6, "four", 10]
+
+
+async def test_keys_do_not_mix_and_take_turns() -> None:
+    """A group has one key; one that many ask for does not shut the others out."""
+    work = Work(parallel=1)
+    many = [work.queue.join("a", number) for number in range(100, 100 + 3 * MAX_MEMBERS)]
+    await asyncio.gather(*many, work.queue.join("b", 7))
+    assert work.keys == ["a", "b", "a", "a"]
+    assert work.groups[1] == [7]
+
+
 async def test_who_goes_away_takes_nobody_along() -> None:
     """One who stops waiting is left out of a group that has not begun, and disturbs none."""
     work = Work(parallel=1)
-    waiting = [asyncio.create_task(work.queue.join(number)) for number in (1, 2, 3, 4)]
+    waiting = [asyncio.create_task(work.queue.join("a", number)) for number in (1, 2, 3, 7)]
     await asyncio.sleep(TURN / 4)
     waiting[2].cancel()
     await asyncio.sleep(0)
     work_of_others = await asyncio.gather(*waiting[:2], waiting[3])
-    assert work_of_others == [2, 4, 8]
+    assert work_of_others == [2, 4, 14]
     assert all(3 not in group for group in work.groups[1:])
 
 
@@ -112,6 +132,56 @@ async def test_reads_share_statements(serve: Serve, postgres: Postgres) -> None:
     assert [answer.json()["data"] for answer in answers[:CLIENTS]] == list(range(CLIENTS))
     assert (answers[-2].status_code, answers[-1].json()["data"]) == (404, "other")
     assert len(reads(postgres, name)) - before <= 3 * READERS
+
+
+async def test_one_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgres) -> None:
+    """What PostgreSQL refuses fails, and all who share a statement with it are stored."""
+    refuse = "ALTER TABLE documents ADD CHECK (data <> '\"bad\"') NOT VALID"
+    values = ["bad" if number == 20 else number for number in range(CLIENTS)]
+    answers, found, sent = await created_together(serve, postgres, values, refuse)
+    assert sent > CLIENTS / 2, "those of its group were not stored alone"
+    expected = [500 if value == "bad" else 201 for value in values]
+    assert [answer.status_code for answer in answers] == expected
+    stored = [answer.json() for answer in answers if answer.status_code == 201]
+    assert sorted(found, key=str) == sorted(stored, key=str)
+
+
+async def test_new_documents_share_commits(serve: Serve, postgres: Postgres) -> None:
+    """Who creates while creations are under way shares a statement, and gets its own document."""
+    answers, found, sent = await created_together(serve, postgres, [*range(CLIENTS)])
+    assert [answer.json()["data"] for answer in answers] == list(range(CLIENTS))
+    assert sorted(found, key=str) == sorted((answer.json() for answer in answers), key=str)
+    assert sent <= 3 * WRITERS
+
+
+async def created_together(
+    serve: Serve, postgres: Postgres, values: list[Any], *changes: str
+) -> tuple[list[httpx2.Response], list[Any], int]:
+    """Create documents that all wait for one lock.
+
+    Return the answers, what is stored afterwards, and how many statements stored documents.
+    """
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    limits = httpx2.Limits(max_connections=CLIENTS + 3)
+    async with (
+        httpx2.AsyncClient(base_url=running.url, limits=limits) as client,
+        connected(postgres, name) as connection,
+    ):
+        (await client.put("/v1/collections/together", json={})).raise_for_status()
+        for change in changes:
+            await connection.execute(change)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
+            waiting = [
+                asyncio.create_task(client.post("/v1/data/together", json=value))
+                for value in values
+            ]
+            await under_way(client, len(waiting))
+        answers = await asyncio.gather(*waiting)
+        found = (await client.get("/v1/data/together?limit=100")).json()["items"]
+    sent = sum("AS lines (id, data)\n" in text for text in statements(postgres, name))
+    return answers, found, sent
 
 
 async def under_way(client: httpx2.AsyncClient, number: int) -> None:

@@ -211,7 +211,7 @@ def test_the_pool_the_statements_and_the_build(client: httpx2.Client) -> None:
     families = scraped(client)
     assert {sample.labels["state"] for sample in families[name].samples} == {"idle", "busy"}
     assert value(families, name) <= 10
-    assert value(families, "credenza_database_statements_total", statement="insert_document") >= 1
+    assert value(families, "credenza_database_statements_total", statement="insert_documents") >= 1
     assert value(families, "credenza_build_info", version=__version__) == 1
 
 

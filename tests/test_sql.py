@@ -27,7 +27,7 @@ SHARDS = 8
 
 SAMPLES: dict[str, list[Any]] = {
     "get_documents": ["c", ["a", "b"]],
-    "insert_document": ["c", "new", 9, NOW, "1"],
+    "insert_documents": ["c", 9, NOW, ["new", "newer"], ["1", "2"]],
     "put_document": ["c", "a", 9, NOW, "1", ["3"], False, NOW],
     "replace_document": ["c", "a", 9, NOW, "1", None, None],
     "lock_document": ["c", "a"],

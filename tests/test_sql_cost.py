@@ -118,7 +118,7 @@ COSTS: list[tuple[str, str, dict[str, Any], int, list[str]]] = [
     ("HEAD", "/a", {}, 200, ["get_documents"]),
     ("GET", "/a", {"headers": {"If-None-Match": "*"}}, 304, ["get_documents"]),
     ("GET", "/missing", {}, 404, ["get_documents"]),
-    ("POST", "", {"json": 1}, 201, ["insert_document"]),
+    ("POST", "", {"json": 1}, 201, ["insert_documents"]),
     ("PUT", "/new", {"json": 1}, 201, ["put_document"]),
     ("PUT", "/new", {"json": 2}, 200, ["put_document"]),
     ("PUT", "/new", {"json": 3, "headers": {"If-Match": "*"}}, 200, ["replace_document"]),

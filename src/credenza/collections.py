@@ -227,21 +227,19 @@ class Collections:
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         try:
-            return await self._looks.join(name)
+            return await self._looks.join(name, None)
         finally:
             count_statement()
 
-    async def _look_up(self, names: Sequence[str]) -> Sequence[Collection | None]:
-        """Read collections, each once however many ask for it, and remember what is there."""
+    async def _look_up(self, name: str, asked: Sequence[None]) -> Sequence[Collection | None]:
+        """Read a collection once, however many ask for it, and remember it."""
         changes = self._changes
-        unique = tuple(dict.fromkeys(names))
-        found = dict(zip(unique, await asyncio.gather(*map(self._stored, unique)), strict=True))
-        for name, collection in found.items():
-            if collection is not None and changes == self._changes:
-                if len(self._memo) >= MAX_REMEMBERED:
-                    self._memo.clear()
-                self._memo[name] = (time.monotonic() + MEMO_SECONDS, collection)
-        return [found[name] for name in names]
+        found = await self._stored(name)
+        if found is not None and changes == self._changes:
+            if len(self._memo) >= MAX_REMEMBERED:
+                self._memo.clear()
+            self._memo[name] = (time.monotonic() + MEMO_SECONDS, found)
+        return [found] * len(asked)
 
     async def _stored(self, name: str) -> Collection | None:
         row = await self._store.get_collection(name)

@@ -5,11 +5,11 @@ share a statement. Must not know what is done for a group.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
+Key = TypeVar("Key")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -17,25 +17,29 @@ MAX_MEMBERS: Final = 128
 """Members of one group at the most."""
 
 
-class Groups(Generic[Item, Outcome]):
-    """What is asked for, in groups of which `parallel` are under way at most.
+class Groups(Generic[Key, Item, Outcome]):
+    """What is asked for, in groups of one key, of which `parallel` are under way at the most.
 
-    `run` gets the items of a group, in the order in which they came, and returns an outcome for
-    each; what it raises, each of them gets.
+    `run` gets a key and the items of a group, in the order in which they came, and returns an
+    outcome for each. One that is an exception is raised to who waits for it; what `run` itself
+    raises, each of them gets.
     """
 
     def __init__(
-        self, run: Callable[[list[Item]], Awaitable[Sequence[Outcome]]], *, parallel: int
+        self,
+        run: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | Exception]]],
+        *,
+        parallel: int,
     ) -> None:
         self._run = run
         self._free = parallel
-        self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
+        self._waiting: dict[Key, list[tuple[Item, asyncio.Future[Outcome]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def join(self, item: Item) -> Outcome:
+    async def join(self, key: Key, item: Item) -> Outcome:
         """Return the outcome for an item; who stops waiting leaves its group as it is."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, outcome))
+        self._waiting.setdefault(key, []).append((item, outcome))
         if self._free:
             self._free -= 1
             # In a context of its own: it is nobody's request.
@@ -45,25 +49,32 @@ class Groups(Generic[Item, Outcome]):
         return await outcome
 
     async def _work(self) -> None:
-        """Run groups until nobody waits."""
+        """Run groups until nobody waits; keys take turns."""
         try:
             while self._waiting:
-                number = min(len(self._waiting), MAX_MEMBERS)
-                await self._serve([self._waiting.popleft() for _ in range(number)])
+                key = next(iter(self._waiting))
+                members = self._waiting.pop(key)
+                if len(members) > MAX_MEMBERS:
+                    self._waiting[key] = members[MAX_MEMBERS:]
+                await self._serve(key, members[:MAX_MEMBERS])
         finally:
             self._free += 1
 
-    async def _serve(self, members: list[tuple[Item, asyncio.Future[Outcome]]]) -> None:
+    async def _serve(
+        self, key: Key, members: Sequence[tuple[Item, asyncio.Future[Outcome]]]
+    ) -> None:
         asked = [member for member in members if not member[1].done()]
         if not asked:
             return
+        outcomes: Sequence[Outcome | Exception]
         try:
-            outcomes = await self._run([item for item, _ in asked])
+            outcomes = await self._run(key, [item for item, _ in asked])
         except Exception as error:  # noqa: BLE001 - it is theirs who wait
-            for _, waiting in asked:
-                if not waiting.done():
-                    waiting.set_exception(error)
-            return
+            outcomes = [error] * len(asked)
         for (_, waiting), outcome in zip(asked, outcomes, strict=True):
-            if not waiting.done():
+            if waiting.done():
+                continue
+            if isinstance(outcome, Exception):
+                waiting.set_exception(outcome)
+            else:
                 waiting.set_result(outcome)

@@ -4,7 +4,6 @@ Must not know HTTP, the cache, or how connections are made. Times and versions a
 each write, so that every engine takes the statements.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -26,6 +25,9 @@ BATCH: Final = 1000
 READERS: Final = 3
 """Groups of reads that are under way at once; the pool's other connections are for all else."""
 
+WRITERS: Final = 2
+"""Groups of new documents that are under way at once: one is put together while one commits."""
+
 CATALOG: Final = "_catalog"
 """Key under which the names of all collections are kept; no collection can be called so."""
 
@@ -40,6 +42,7 @@ class Store:
         self._database = database
         self._clock = Clock()
         self._reads = Groups(self._get_documents, parallel=READERS)
+        self._inserts = Groups(self._insert_documents, parallel=WRITERS)
 
     # Documents
 
@@ -49,26 +52,55 @@ class Store:
         Who reads while others do shares a statement with them, which begins after each has come.
         """
         try:
-            return await self._reads.join((collection, id_))
+            return await self._reads.join(collection, id_)
         finally:
             count_statement()
 
-    async def _get_documents(self, wanted: list[tuple[str, str]]) -> list[Row | None]:
-        ids: dict[str, set[str]] = {}
-        for collection, id_ in wanted:
-            ids.setdefault(collection, set()).add(id_)
-        found = await asyncio.gather(*(self._get_from(name, ids[name]) for name in ids))
-        rows = dict(zip(ids, found, strict=True))
-        return [rows[collection].get(id_) for collection, id_ in wanted]
-
-    async def _get_from(self, collection: str, ids: set[str]) -> dict[str, Row]:
+    async def _get_documents(self, collection: str, ids: Sequence[str]) -> list[Row | None]:
         async with self._database.connection(blames=errors.InvalidId) as connection:
-            records = await connection.fetch("get_documents", collection, list(ids))
-        return {record["id"]: Row(*record) for record in records}
+            records = await connection.fetch("get_documents", collection, list(set(ids)))
+        rows = {record["id"]: Row(*record) for record in records}
+        return [rows.get(id_) for id_ in ids]
 
     async def insert_document(self, collection: str, id_: str, data: str) -> Row | None:
-        """Store a document under a new id; None: there is no such collection."""
-        return await self._write("insert_document", collection, id_, *self._stamp(), data)
+        """Store a document under a new id; None: there is no such collection.
+
+        Who writes while others do shares a statement, and so a commit, with them.
+        """
+        try:
+            return await self._inserts.join(collection, (id_, data))
+        finally:
+            count_statement()
+
+    async def _insert_documents(
+        self, collection: str, lines: Sequence[tuple[str, str]]
+    ) -> Sequence[Row | Exception | None]:
+        """Store a group; where one of it is at fault, each alone, so that the others are stored."""
+        try:
+            return await self._insert(collection, lines)
+        except errors.Unavailable:  # nobody's fault, and it may have been committed
+            raise
+        except Exception:
+            if len(lines) == 1:
+                raise
+        return [await self._insert_alone(collection, line) for line in lines]
+
+    async def _insert_alone(self, collection: str, line: tuple[str, str]) -> Row | Exception | None:
+        try:
+            return (await self._insert(collection, [line]))[0]
+        except Exception as error:  # noqa: BLE001 - it is returned to who asked
+            return error
+
+    async def _insert(self, collection: str, lines: Sequence[tuple[str, str]]) -> list[Row | None]:
+        ids, texts = zip(*lines, strict=True)
+        async with self._database.connection(
+            blames=errors.UnrepresentableJson, writes=True
+        ) as connection:
+            records = await connection.fetch(
+                "insert_documents", collection, *self._stamp(), ids, texts
+            )
+        rows = {record["id"]: Row(*record) for record in records}
+        return [rows.get(id_) for id_ in ids]
 
     async def put_document(
         self, collection: str, id_: str, data: str, conditions: Conditions

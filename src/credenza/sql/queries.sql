@@ -18,14 +18,15 @@ JOIN documents ON documents.collection = collections.collection
 WHERE collections.collection = $1 AND documents.collection = $1
   AND documents.id = ANY ($2::text[]);
 
--- name: insert_document
+-- name: insert_documents
+-- $2 clock, $3 time of writing, $4 new ids, $5 texts.
 INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
-SELECT $1, $2::text, collections.incarnation, $3::bigint, $4::timestamptz, $4::timestamptz,
-       $5::text::jsonb
-FROM collections
+SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::timestamptz,
+       lines.data::jsonb
+FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
-          documents.data::text AS data;
+RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
+          documents.updated_at, documents.data::text AS data;
 
 -- name: put_document
 -- $6 versions that must not be there (If-None-Match), $7 true: nothing may be there
