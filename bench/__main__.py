@@ -23,7 +23,8 @@ from urllib.request import Request, urlopen
 
 from bench import pgbench
 from bench.load import Ask, Measured, wrk
-from bench.processes import ROOT, free_port, served
+from bench.processes import ROOT, served
+from credenza.serving import free_port
 
 RESULTS: Final = ROOT / "bench/results.json"
 BODY: Final = json.dumps({"name": "x" * 40, "tags": ["a", "b", "c"], "text": "y" * 200, "n": 12345})
@@ -62,7 +63,7 @@ def contenders(plan: Plan, folder: Path) -> Iterator[dict[str, dict[str, Run]]]:
     python = sys.executable
     credenza = str(Path(python).parent / "credenza")
     home = folder / "home"
-    ports = [free_port() for _ in range(4)]
+    ports = [free_port("127.0.0.1", 0) for _ in range(4)]
     with contextlib.ExitStack() as stack:
 
         def start(name: str, *command: str, path: str, port: int, **variables: str) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,14 +13,6 @@ from urllib.request import urlopen
 ROOT: Final = Path(__file__).parent.parent
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 60.0
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

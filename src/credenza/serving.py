@@ -90,7 +90,7 @@ async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], N
     drain.listen()
     async with service.running():
         with _metrics_server(service, settings):
-            server = _server(app, settings, port)
+            server = new_server(app, settings, port)
             serving = asyncio.create_task(server.serve())
             serving.add_done_callback(drain.hurry)
             announcing = asyncio.create_task(_announce(settings.host, port, ready))
@@ -102,7 +102,8 @@ async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], N
             await _finish(service, server, serving, drain)
 
 
-def _server(app: ASGIApp, settings: Settings, port: int) -> Server:
+def new_server(app: ASGIApp, settings: Settings, port: int) -> Server:
+    """Return the server of an application; it does not listen yet."""
     return Server(
         app,
         address=settings.host,

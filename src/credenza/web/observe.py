@@ -156,10 +156,8 @@ class Exchange(Trace):
     )
 
     def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle, patience: float) -> None:
+        super().__init__()
         self.started = perf_counter()
-        self.statements = 0
-        self.cache = ""
-        self.ttl = None
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id")
         self.request_id = (given and _accepted(given)) or str(uuid_utils.uuid7())
