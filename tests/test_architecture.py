@@ -14,7 +14,7 @@ ROOT = Path(credenza.__file__).parent
 FLOORS = (
     ("sql", "errors", "settings", "tallies", "lifecycle", "samples"),
     ("telemetry",),
-    ("values", "splitting", "conditions", "groups", "writes", "wire"),
+    ("records", "values", "splitting", "conditions", "groups", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
     ("locks",),
     ("store",),

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 from urllib.parse import unquote
@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credenza.app import Service, create_app
 from credenza.conditions import Conditions
+from credenza.records import Kind, Record, Records
 from credenza.settings import Settings
-from credenza.telemetry import Kind, RequestLog
+from credenza.telemetry import Metrics
 from credenza.web import lane as lanes
 from credenza.web.observe import Observe
 from credenza.wire import CollectionSettings
@@ -67,16 +68,16 @@ class Asked:
     body: bytes
 
 
-class Lines(RequestLog):
+class Kept(Records):
     """Keeps what the log line of each request tells."""
 
-    def __init__(self) -> None:
-        super().__init__(level="info", as_json=True)
-        self.kept: list[Kind] = []
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics, level="info", as_json=True)
+        self.kinds: list[Kind] = []
 
-    def write(self, kind: Kind, parts: tuple[str, str], request_id: str, seconds: float) -> None:
+    def add(self, record: Record) -> None:
         """Keep it, without what differs anyway."""
-        self.kept.append(kind)
+        self.kinds.append(record.seen.kind)
 
 
 class Past(lanes.Lane):
@@ -85,7 +86,7 @@ class Past(lanes.Lane):
     def __init__(self, lane: lanes.Lane) -> None:
         self.app = lane.app
 
-    def near(self, scope: Scope, asked: lanes.Asked) -> None:
+    def near(self, scope: Scope, headers: lanes.Headers) -> None:
         """Hold nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +99,7 @@ class Door:
     """One way into a service, and what came out of it."""
 
     app: ASGIApp
-    lines: Lines = field(default_factory=Lines)
+    records: Kept
 
     async def ask(self, asked: Asked, family: str, version: str) -> tuple[int, Any, bytes]:
         """Send a request; return status, headers and body, masked."""
@@ -176,15 +177,15 @@ def _lane(service: Service) -> lanes.Lane:
 
 
 def _door(service: Service, app: lanes.Lane) -> Door:
-    lines = Lines()
+    records = Kept(service.metrics)
     observe = Observe(
         app,
         settings=service.settings,
         metrics=service.metrics,
         lifecycle=service.lifecycle,
-        lines=lines,
+        records=records,
     )
-    return Door(observe, lines)
+    return Door(observe, records)
 
 
 def _generated(random: Random) -> Asked:
@@ -222,7 +223,7 @@ async def test_one_answer(service: Service, lane: Door, router: Door, seed: int)
             version = str((await service.documents.read(family.rpartition("/")[2], "a")).version)
             answers.append(await door.ask(asked, family, version))
         assert answers[0] == answers[1], (asked, answers)
-        assert lane.lines.kept[-1] == router.lines.kept[-1], asked
+        assert lane.records.kinds[-1] == router.records.kinds[-1], asked
         seen.add((asked.method, answers[0][0]))
     assert {("GET", 200), ("GET", 304), ("GET", 404), ("POST", 201), ("DELETE", 204)} <= seen
 

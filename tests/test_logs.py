@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import structlog
 
 from conftest import Serve
-from credenza.telemetry import Kind, RequestLog, set_up_logs
+from credenza.records import Record, Records
+from credenza.telemetry import Metrics, set_up_logs
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
 from service import Running
@@ -166,12 +168,9 @@ def errors(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[str]
 async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> None:
     """The line that is put together by hand has structlog's keys, in its order, and values."""
     set_up_logs(level="info", as_json=True)
-    for seconds, cache in ((0.0123456, "hit-near"), (0.0, None), (12.5, "miss")):
-        kind = Kind("GET", "/data/{id}", 200, cache, 2)
+    for seconds, cache in ((0.0123456, "hit-near"), (0.0, ""), (12.5, "miss")):
         for by_hand in (True, False):
-            lines = RequestLog(level="info", as_json=by_hand)
-            lines.write(kind, lines.parts(kind), "0af7-65", seconds)
-            await asyncio.sleep(0)
+            leave(Records(Metrics(), level="info", as_json=by_hand), cache, seconds)
         slow, fast = (json.loads(line) for line in errors())
         assert list(fast) == list(slow)
         for line in (fast, slow):
@@ -185,11 +184,15 @@ async def test_louder_levels_leave_requests_out(
 ) -> None:
     """Where only warnings are wanted, no request has a line."""
     set_up_logs(level=level, as_json=True)
-    lines = RequestLog(level=level, as_json=True)
-    kind = Kind("GET", "/data", 200, None, 1)
-    lines.write(kind, lines.parts(kind), "id", 0.1)
-    await asyncio.sleep(0)
+    leave(Records(Metrics(), level=level, as_json=True), "", 0.1)
     assert errors() == []
+
+
+def leave(records: Records, cache: str, seconds: float) -> None:
+    """Leave the record of a request, and have it written."""
+    seen = records.seen("GET", "/data/{id}", 200, cache, 2)
+    records.add(Record(seen, "0af7-65", 0, 3, seconds, time.perf_counter()))
+    records.flush()
 
 
 def test_every_line_is_json(client: httpx2.Client, service: Running) -> None:

@@ -13,9 +13,10 @@ from credenza.database import Database
 from credenza.documents import Documents
 from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
+from credenza.records import Records
 from credenza.settings import Settings
 from credenza.store import Store
-from credenza.telemetry import Metrics, RequestLog
+from credenza.telemetry import Metrics
 from credenza.transfer import Imports
 from credenza.upkeep import Upkeep
 from credenza.web import openapi, problems
@@ -36,6 +37,7 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.metrics = Metrics(aggregated=settings.workers > 1)
+        self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
         self.store = Store(self.database)
         self.cache = Cache(settings, self.metrics)
@@ -63,6 +65,7 @@ class Service:
             await self.writes.settle()
             await self.cache.close()
             await self.database.close()
+            self.records.flush()
 
     async def check_database(self) -> wire.Check:
         """Return the state of the database; and of its schema, until that was found to be right."""
@@ -96,7 +99,7 @@ def create_app(service: Service) -> Observe:
         settings=settings,
         metrics=service.metrics,
         lifecycle=service.lifecycle,
-        lines=RequestLog(level=settings.log_level, as_json=settings.logs_json),
+        records=service.records,
     )
 
 

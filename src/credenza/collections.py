@@ -96,10 +96,11 @@ class Collections:
         found = await self._cache.read(_key(name), lambda: self._load(name))
         return None if found.entry is None else _decoded(name, found.entry)
 
-    def near(self, name: str) -> Collection | None:
-        """Return a collection that this process holds, without waiting; None: ask `find`."""
+    def near(self, name: str) -> tuple[Collection, Entry] | None:
+        """Return a collection that this process holds, with its entry; None: ask `find`."""
         held = self._cache.near(_key(name))
-        return None if held is None else _decoded(name, held[0])
+        found = None if held is None else _decoded(name, held)
+        return None if held is None or found is None else (found, held)
 
     async def read(self, name: str) -> Collection:
         """Return a collection as it is now; NotFound where there is none."""

@@ -6,8 +6,9 @@ A write tells the cache after its commit and before it answers.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Generic, TypeVar, cast
 
 import msgspec
 import uuid_utils
@@ -22,6 +23,16 @@ from credenza.telemetry import Metrics, note_cache
 from credenza.writes import Writes
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Hold(Generic[T]):
+    """What was made of a document, good as long as this process holds it and its collection."""
+
+    key: Key
+    document: Entry
+    collection: Entry
+    prepared: T
 
 
 class Documents:
@@ -50,25 +61,32 @@ class Documents:
 
     def near(
         self, collection: str, id_: str, prepare: Callable[[wire.StoredDocument, Collection], T]
-    ) -> tuple[T, float] | None:
+    ) -> Hold[T] | None:
         """Return what `prepare` makes of a document that this process holds; None: ask `read`.
 
-        It is made once, and kept with the document until that or its collection changes. With it
-        come the seconds for which the document is held.
+        It is made once, and kept with the document until that or its collection changes.
         """
         known = self._collections.near(collection)
         if known is None:
             return None
-        held = self._cache.near(Key(collection, known.incarnation, id_))
-        if held is None:
+        settings, settings_entry = known
+        key = Key(collection, settings.incarnation, id_)
+        entry = self._cache.near(key)
+        if entry is None or entry.body is None:
             return None
-        entry, ttl = held
-        if entry.body is None:
-            return None
-        if entry.note is None or entry.note[0] is not known:
+        if entry.note is None or entry.note.collection is not settings_entry:
             document = wire.StoredDocument(id_, entry.version, entry.body)
-            entry.note = (known, prepare(document, known))
-        return entry.note[1], ttl
+            entry.note = Hold(key, entry, settings_entry, prepare(document, settings))
+        return cast("Hold[T]", entry.note)
+
+    def left(self, hold: Hold[T]) -> float:
+        """Return for how many seconds a hold is good, which is served now; 0: ask `near` again."""
+        now = monotonic()
+        left = hold.document.until - now
+        if left <= 0 or hold.collection.until <= now or not self._cache.answers:
+            return 0.0
+        self._cache.again(hold.key)
+        return left
 
     async def _find(self, collection: str, id_: str) -> wire.StoredDocument | None:
         if not self._cache.answers:

@@ -5,13 +5,12 @@ series keep the names and labels of prometheus-fastapi-instrumentator, ours begi
 Labels are route templates and closed vocabularies, never what a client sends.
 """
 
-import asyncio
 import logging
 import sys
-import time
 import traceback
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -75,6 +74,7 @@ class Metrics:
     def __init__(self, *, aggregated: bool = False) -> None:
         self.registry = CollectorRegistry()
         self._aggregated = aggregated
+        self._flush_records: Callable[[], None] = lambda: None
         self.refresh = Refresh(self.flush)
         self.registry.register(self.refresh)
         self.http = Requests(self.registry, FAST)
@@ -135,8 +135,13 @@ class Metrics:
 
     def flush(self) -> None:
         """Bring the series up to date that are counted beside; in the event loop's thread."""
+        self._flush_records()
         for tally in (self.http, self.near_hits, self.near_misses):
             tally.flush()
+
+    def records(self, flush: Callable[[], None]) -> None:
+        """Take what brings the tallies up to date, which are fed from records now and then."""
+        self._flush_records = flush
 
     def exposition(self) -> tuple[bytes, str]:
         """Return all series in Prometheus's text format, and its media type."""
@@ -193,65 +198,3 @@ def _write_frames(out: TextIO, exc_info: ExcInfo) -> None:
 
 def _to_json(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
-
-
-class Kind(NamedTuple):
-    """What the lines of many requests have in common."""
-
-    method: str
-    route: str
-    status: int
-    cache: str | None
-    sql: int
-
-
-class RequestLog:
-    """Writes the canonical line of each request.
-
-    JSON is put together here, and written once a turn of the event loop: structlog takes longer for
-    a line than a cached read takes as a whole. It is the line that structlog would write.
-    """
-
-    def __init__(self, *, level: str, as_json: bool) -> None:
-        self._is_fast = as_json and level in {"debug", "info"}
-        self._log = structlog.get_logger()
-        self._lines: list[str] = []
-        self._second = 0
-        self._date = ""
-
-    def parts(self, kind: Kind) -> tuple[str, str]:
-        """Return what stands between a line's request id and its duration, and after that."""
-        cache = f'"{kind.cache}"' if kind.cache else "null"
-        what = f'"method":"{kind.method}","route":"{kind.route}","status":{kind.status}'
-        cost = f'"cache":{cache},"sql":{kind.sql},"event":"request","level":"info"'
-        return f'",{what},"duration_ms":', f',{cost},"timestamp":"'
-
-    def write(self, kind: Kind, parts: tuple[str, str], request_id: str, seconds: float) -> None:
-        """Write a line; the request id is safe in JSON, and so are a route and a method."""
-        if not self._is_fast:
-            self._log.info(
-                "request",
-                request_id=request_id,
-                method=kind.method,
-                route=kind.route,
-                status=kind.status,
-                duration_ms=round(seconds * 1000, 3),
-                cache=kind.cache,
-                sql=kind.sql,
-            )
-            return
-        now = time.time()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._date = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(self._second))
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._lines.append(
-            f'{{"request_id":"{request_id}{parts[0]}{seconds * 1000:.3f}{parts[1]}'
-            f'{self._date}{int((now - self._second) * 1e6):06}Z"}}\n'
-        )
-
-    def _flush(self) -> None:
-        lines, self._lines = self._lines, []
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()

@@ -99,17 +99,22 @@ class Cache:
         """Return what this process holds, else what Redis has, else what `load` brings."""
         held = self.near(key)
         if held is not None:
-            return Found(held[0], "hit-near", held[1])
+            return Found(held, "hit-near", held.until - time.monotonic())
         return await self.through(key, load, ttl)
 
-    def near(self, key: Key) -> tuple[Entry, float] | None:
-        """Return what this process holds, if it may be served, and its seconds to live."""
+    def near(self, key: Key) -> Entry | None:
+        """Return what this process holds, if it may be served."""
         if not self.answers or self._is_owed(key):
             return None
         held = self._near.get(key)
         if held is not None:
             self._hits.number += 1
         return held
+
+    def again(self, key: Key) -> None:
+        """Count an entry that `near` has returned as served once more, while it is held."""
+        self._hits.number += 1
+        self._near.touch(key)
 
     async def through(self, key: Key, load: Load, ttl: float | None = None) -> Found:
         """Return what Redis has or `load` brings.

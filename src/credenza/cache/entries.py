@@ -35,11 +35,13 @@ class Key(NamedTuple):
 class Entry:
     """A version and its bytes; None: at that version there is nothing.
 
-    `note` is what a reader has made of it, to be used again as long as this process holds it.
+    This process holds it until the moment `until` (monotonic; 0: not, or not any more). `note` is
+    what a reader has made of it, to be used again as long as it is held, and dropped with it.
     """
 
     version: int
     body: bytes | None
+    until: float = field(default=0.0, compare=False)
     note: Any = field(default=None, compare=False, repr=False)
 
     def pack(self, key: Key, generation: str) -> bytes:

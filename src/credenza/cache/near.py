@@ -23,59 +23,68 @@ class Near:
         self._max_bytes = max_bytes
         self._gauge = gauge
         self._bytes = 0
-        self._entries: OrderedDict[Key, tuple[Entry, float]] = OrderedDict()
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
-    def get(self, key: Key) -> tuple[Entry, float] | None:
-        """Return the entry and its seconds to live; None where there is none any more."""
+    def get(self, key: Key) -> Entry | None:
+        """Return the entry; None where there is none any more."""
         found = self._entries.get(key)
         if found is None:
             return None
-        left = found[1] - time.monotonic()
-        if left <= 0:
+        if found.until <= time.monotonic():
             self.drop(key)
             return None
         self._entries.move_to_end(key)
-        return found[0], left
+        return found
+
+    def touch(self, key: Key) -> None:
+        """Count an entry that is held as asked for just now."""
+        self._entries.move_to_end(key)
 
     def fill(self, key: Key, entry: Entry, ttl: float) -> None:
         """Keep an entry for `ttl` seconds, unless a newer one is there."""
         found = self._entries.get(key)
-        if found is None or found[0].version < entry.version:
+        if found is None or found.version < entry.version:
             self.drop(key)
             self._add(key, entry, ttl)
 
     def replace(self, key: Key, entry: Entry, ttl: float) -> None:
         """Replace an older entry; where there is none, it may have been a newer one that left."""
         found = self._entries.get(key)
-        if found is not None and found[0].version < entry.version:
+        if found is not None and found.version < entry.version:
             self.drop(key)
             self._add(key, entry, ttl)
 
     def drop_older(self, key: Key, version: int) -> None:
         """Drop an entry that is older than a version."""
         found = self._entries.get(key)
-        if found is not None and found[0].version < version:
+        if found is not None and found.version < version:
             self.drop(key)
 
     def drop(self, key: Key) -> None:
         """Drop an entry, whatever its version."""
         found = self._entries.pop(key, None)
         if found is not None:
-            self._grow(-_size(found[0]))
+            self._let_go(found)
 
     def clear(self) -> None:
         """Drop everything."""
+        for entry in self._entries.values():
+            entry.until, entry.note = 0.0, None
         self._entries.clear()
         self._grow(-self._bytes)
 
     def _add(self, key: Key, entry: Entry, ttl: float) -> None:
         if _size(entry) > self._max_bytes:
             return
-        self._entries[key] = (entry, time.monotonic() + ttl)
+        entry.until = time.monotonic() + ttl
+        self._entries[key] = entry
         self._grow(_size(entry))
         while self._bytes > self._max_bytes:
-            _, (oldest, _) = self._entries.popitem(last=False)
-            self._grow(-_size(oldest))
+            self._let_go(self._entries.popitem(last=False)[1])
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.until, entry.note = 0.0, None
+        self._grow(-_size(entry))
 
     def _grow(self, size: int) -> None:
         self._bytes += size

@@ -45,6 +45,14 @@ class Access:
         if self._is_private and self._is_foreign(method, headers):
             raise errors.Forbidden
 
+    def lets_in(self, method: str, headers: Headers) -> bool:
+        """Return whether `check` raises nothing."""
+        try:
+            self.check(method, headers)
+        except errors.Problem:
+            return False
+        return True
+
     def _is_bearer(self, authorization: bytes) -> bool:
         """Compare the bearer token in constant time (RFC 6750 §2.1)."""
         scheme, _, credentials = authorization.partition(b" ")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.types import Message
 
 from credenza import errors, values, wire
 from credenza.collections import Collection, Collections
@@ -52,12 +53,16 @@ MINIMAL: Final = {"description": "Stored; the answer was not asked for."}
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The answers that a GET of one version of a document has: 304, or 200 with the body."""
+    """The answers that a GET of one version of a document has: 304, or 200 with the body.
+
+    `message` is ASGI's, its body has `size` bytes.
+    """
 
     etag: bytes
     unchanged: list[tuple[bytes, bytes]]
     headers: list[tuple[bytes, bytes]]
-    body: bytes
+    message: Message
+    size: int
 
 
 class DocumentEndpoints:
@@ -115,7 +120,9 @@ class DocumentEndpoints:
         """Put the answers of a GET together, for the lane."""
         named = self._headers(document, known)
         headers = [self._shared(*pair) for pair in _shown(document.body, named).raw_headers]
-        return Prepared(headers[0][1], headers[: len(named)], headers, document.body)
+        message = {"type": "http.response.body", "body": document.body}
+        unchanged = headers[: len(named)]
+        return Prepared(headers[0][1], unchanged, headers, message, len(document.body))
 
     def _shared(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
         """Return a header whose parts are shared among all that have the same."""

@@ -5,15 +5,16 @@ and answers a document that the near cache holds with what its endpoint has prep
 not recognise falls through to the router.
 """
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from credenza.documents import Documents
+from credenza.documents import Documents, Hold
 from credenza.web.answers import DEFAULT_COLLECTION
-from credenza.web.documents import DocumentEndpoints
+from credenza.web.documents import DocumentEndpoints, Prepared
 
 READS: Final = frozenset({"GET", "HEAD"})
 DECIDED_BY_THE_ENDPOINT: Final = frozenset(
@@ -22,16 +23,23 @@ DECIDED_BY_THE_ENDPOINT: Final = frozenset(
 DEFAULT: Final = "/data/{id}"
 NAMED: Final = "/v1/data/{collection}/{id}"
 
-Headers = list[tuple[bytes, bytes]]
-Answer = tuple[int, Headers, bytes]
+NO_BODY: Final[Message] = {"type": "http.response.body", "body": b""}
+
+Headers = dict[bytes, bytes]
 
 
-class Asked(Protocol):
-    """What `observe` knows of a request, and is told of its answer."""
+class Hit(NamedTuple):
+    """An answer from the near cache: what is sent, its Content-Length, its seconds to live.
 
-    headers: dict[bytes, bytes]
-    cache: str
-    ttl: float | None
+    What depends on the request alone is not in its headers yet.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: Message
+    length: int
+    ttl: float
+    route: str
 
 
 class Lane:
@@ -44,6 +52,8 @@ class Lane:
         self._routes: dict[tuple[str, str], APIRoute] = {
             (method, route.path): route for route in app.state.routes for method in route.methods
         }
+        self._holds: WeakValueDictionary[str, Hold[Prepared]] = WeakValueDictionary()
+        """Answers by the paths that they were asked for; each leaves with its document."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -56,34 +66,45 @@ class Lane:
         response = await route.endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
-    def near(self, scope: Scope, asked: Asked) -> Answer | None:
-        """Return the answer for a document that this process holds, where that is all it takes."""
-        method, path, headers = scope["method"], scope["path"], asked.headers
-        if path.startswith("/data/"):
-            template, collection, id_ = DEFAULT, DEFAULT_COLLECTION, path[6:]
-        elif path.startswith("/v1/data/"):
-            template = NAMED
-            collection, _, id_ = path[9:].partition("/")
-        else:
-            return None
-        known = headers.get(b"if-none-match")
+    def near(self, scope: Scope, headers: Headers) -> Hit | None:
+        """Return the answer about a document that this process holds, where that is all it takes.
+
+        `headers` are the request's own.
+        """
+        method, known = scope["method"], headers.get(b"if-none-match")
         if (
             method not in READS
             or scope["query_string"]
-            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(headers)
             or (known is not None and not _is_one_tag(known))
+            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(headers)
             or len(headers) < len(scope["headers"])  # some name is there twice
         ):
             return None
-        found = self._documents.near(collection, id_, self._prepare)
-        if found is None:
-            return None
-        prepared, asked.ttl = found
-        asked.cache = "hit-near"
-        scope["route"] = self._routes[method, template]
+        path = scope["path"]
+        hold = self._holds.get(path)
+        if hold is None or not (ttl := self._documents.left(hold)):
+            hold = self._hold(path)
+            if hold is None or not (ttl := self._documents.left(hold)):
+                return None
+        prepared = hold.prepared
+        route = DEFAULT if path.startswith("/data/") else NAMED
         if known == prepared.etag:
-            return 304, prepared.unchanged, b""
-        return 200, prepared.headers, prepared.body
+            return Hit(304, prepared.unchanged, NO_BODY, 0, ttl, route)
+        body = NO_BODY if method == "HEAD" else prepared.message
+        return Hit(200, prepared.headers, body, prepared.size, ttl, route)
+
+    def _hold(self, path: str) -> Hold[Prepared] | None:
+        """Return what a path is answered with from now on, if this process holds it."""
+        if path.startswith("/data/"):
+            collection, id_ = DEFAULT_COLLECTION, path[6:]
+        elif path.startswith("/v1/data/"):
+            collection, _, id_ = path[9:].partition("/")
+        else:
+            return None
+        hold = self._documents.near(collection, id_, self._prepare)
+        if hold is not None:
+            self._holds[path] = hold
+        return hold
 
 
 def _recognised(path: str) -> tuple[str, dict[str, str]]:
@@ -92,11 +113,11 @@ def _recognised(path: str) -> tuple[str, dict[str, str]]:
         case ["", "data"]:
             return "/data", {}
         case ["", "data", id_] if _is_name(id_):
-            return "/data/{id}", {"id": id_}
+            return DEFAULT, {"id": id_}
         case ["", "v1", "data", collection] if collection:
             return "/v1/data/{collection}", {"collection": collection}
         case ["", "v1", "data", collection, id_] if collection and _is_name(id_):
-            return "/v1/data/{collection}/{id}", {"collection": collection, "id": id_}
+            return NAMED, {"collection": collection, "id": id_}
     return "", {}
 
 

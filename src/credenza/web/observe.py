@@ -6,8 +6,9 @@ statement. Must not know what a request is about.
 
 import asyncio
 import re
+from functools import lru_cache
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 import uuid_utils
@@ -15,43 +16,35 @@ from starlette.types import Message, Receive, Scope, Send
 
 from credenza import errors
 from credenza.lifecycle import Lifecycle
+from credenza.records import Record, Records
 from credenza.settings import Settings
-from credenza.tallies import Tally
-from credenza.telemetry import Kind, Metrics, RequestLog, Trace, begin_trace
+from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
 from credenza.web.access import Access
-from credenza.web.lane import Headers, Lane
+from credenza.web.lane import Headers, Hit, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 PROBES: Final = "/health"
 """Answered without a token, for probes have none, and whatever the load; what is below too."""
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-CLASSES: Final = {number: f"{number}xx" for number in range(1, 6)}
+NEAR: Final = "hit-near"
 
 CACHE_STATUS: Final = {
-    "hit-near": b"credenza; hit",
+    NEAR: b"credenza; hit",
     "hit-redis": b"credenza; hit; detail=redis",
     "miss": b"credenza; fwd=uri-miss",
     "bypass": b"credenza; fwd=bypass",
 }
 """How the cache's outcome is told to the client (RFC 9211 §2)."""
 
+MAX_TTLS: Final = 1_000
+"""Seconds to live whose header is remembered."""
+
+START: Final = "http.response.start"
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 CLOSE: Final = (b"connection", b"close")
 
-MAX_KINDS: Final = 10_000
-"""Kinds of requests that are remembered; there are as many as routes, statuses and costs allow."""
-
 log = structlog.get_logger()
-
-
-class Seen(NamedTuple):
-    """What requests of one kind are counted in, and what their lines have in common."""
-
-    kind: Kind
-    tally: Tally
-    line: tuple[str, str]
 
 
 class Observe:
@@ -64,7 +57,7 @@ class Observe:
         settings: Settings,
         metrics: Metrics,
         lifecycle: Lifecycle,
-        lines: RequestLog,
+        records: Records,
     ) -> None:
         self.app = app
         self._access = Access(settings)
@@ -72,24 +65,25 @@ class Observe:
         self._patience = settings.body_timeout
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._lines = lines
-        self._seen: dict[tuple[str, str, int, str, int], Seen] = {}
+        self._records = records
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self._lifecycle, self._patience)
+        started, headers = perf_counter(), dict(scope["headers"])
+        hit = self._hit(scope, headers)
+        if hit is not None:
+            await self._send_hit(scope, send, hit, headers, started)
+            return
+        exchange = Exchange(scope, headers, started, send, self._lifecycle, self._patience)
         self._lifecycle.enter()
         try:
-            self._admit(scope, exchange.headers)
-            if (answer := self.app.near(scope, exchange)) is not None:
-                await exchange.answer(*answer)
-            else:
-                scope["state"] = {"request_id": exchange.request_id}
-                begin_trace(exchange)
-                await self.app(scope, receive, exchange.send)
+            self._admit(scope, headers)
+            scope["state"] = {"request_id": exchange.request_id}
+            begin_trace(exchange)
+            await self.app(scope, receive, exchange.send)
         except errors.Problem as problem:
             await self._refuse(scope, receive, exchange, problem)
         except Exception:
@@ -102,6 +96,35 @@ class Observe:
         finally:
             self._lifecycle.leave()
             self._record(scope, exchange)
+
+    def _hit(self, scope: Scope, headers: Headers) -> Hit | None:
+        """Return what the near cache answers, if nothing stands against it."""
+        if (
+            self._lifecycle.draining
+            or self._lifecycle.in_flight >= self._max_in_flight
+            or not self._access.lets_in(scope["method"], headers)
+        ):
+            return None
+        return self.app.near(scope, headers)
+
+    async def _send_hit(
+        self, scope: Scope, send: Send, hit: Hit, headers: Headers, started: float
+    ) -> None:
+        """Answer; nothing here waits for anything but the client."""
+        request_id = _request_id(headers)
+        own = [(b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(hit.ttl))]
+        self._lifecycle.enter()
+        try:
+            await send({"type": START, "status": hit.status, "headers": hit.headers + own})
+            await send(hit.body)
+        finally:
+            self._lifecycle.leave()
+            ended = perf_counter()
+            seen = self._records.seen(scope["method"], hit.route, hit.status, NEAR, 0)
+            received = int(headers.get(b"content-length", 0))
+            self._records.add(
+                Record(seen, request_id, received, hit.length, ended - started, ended)
+            )
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raise the problem that stands against serving a request, before its body is read."""
@@ -119,24 +142,15 @@ class Observe:
         await answer(scope, receive, exchange.send)
 
     def _record(self, scope: Scope, exchange: "Exchange") -> None:
-        """Write the metrics and the canonical log line."""
-        seconds = perf_counter() - exchange.started
+        """Leave what the metrics and the canonical log line are made of."""
+        ended = perf_counter()
         route = scope["route"].path if "route" in scope else "none"
-        key = (scope["method"], route, exchange.status, exchange.cache, exchange.statements)
-        seen = self._seen.get(key) or self._kind(*key)
-        received = exchange.headers.get(b"content-length")
-        seen.tally.add(int(received) if received else 0, int(exchange.length), seconds)
-        self._lines.write(seen.kind, seen.line, exchange.request_id, seconds)
-
-    def _kind(self, method: str, route: str, status: int, cache: str, statements: int) -> Seen:
-        """Return where requests of a kind are counted; a kind that is seen often is remembered."""
-        named = method if method in METHODS else "OTHER"
-        kind = Kind(named, route, status, cache or None, statements)
-        tally = self._metrics.http.tally(named, CLASSES[(status or 500) // 100], route)
-        seen = Seen(kind, tally, self._lines.parts(kind))
-        if named == method and len(self._seen) < MAX_KINDS:
-            self._seen[method, route, status, cache, statements] = seen
-        return seen
+        seen = self._records.seen(
+            scope["method"], route, exchange.status, exchange.cache, exchange.statements
+        )
+        received = int(exchange.headers.get(b"content-length", 0))
+        sent, seconds = int(exchange.length), ended - exchange.started
+        self._records.add(Record(seen, exchange.request_id, received, sent, seconds, ended))
 
 
 class Exchange(Trace):
@@ -155,12 +169,19 @@ class Exchange(Trace):
         "status",
     )
 
-    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle, patience: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        headers: Headers,
+        started: float,
+        send: Send,
+        lifecycle: Lifecycle,
+        patience: float,
+    ) -> None:
         super().__init__()
-        self.started = perf_counter()
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = self.headers.get(b"x-request-id")
-        self.request_id = (given and _accepted(given)) or str(uuid_utils.uuid7())
+        self.started = started
+        self.headers = headers
+        self.request_id = _request_id(headers)
         self.status = 0
         self.length = b"0"
         self.is_whole = False
@@ -169,18 +190,9 @@ class Exchange(Trace):
         self._lifecycle = lifecycle
         self._is_head = scope["method"] == "HEAD"
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer."""
-        start = {"type": "http.response.start", "status": status, "headers": headers}
-        self._begin(start)
-        await self._send(start)
-        self.is_whole = True
-        body = b"" if self._is_head else body
-        await self._send({"type": "http.response.body", "body": body})
-
     async def send(self, message: Message) -> None:
         """Pass a message on; a response's start gets the headers that all responses have."""
-        if message["type"] == "http.response.start":
+        if message["type"] == START:
             self._begin(message)
         elif self._is_head:
             message["body"] = b""
@@ -194,22 +206,32 @@ class Exchange(Trace):
 
     def _begin(self, message: Message) -> None:
         self.status = message["status"]
-        headers: Headers = message["headers"]
+        headers: list[tuple[bytes, bytes]] = message["headers"]
         for name, value in headers:
             if name == b"content-length":
                 self.length = value
         own = [(b"x-request-id", self.request_id.encode()), NO_SNIFF]
         if self.cache:
-            own.append((b"cache-status", CACHE_STATUS[self.cache] + self._ttl()))
+            own.append(self._cache_status())
         if self._lifecycle.draining:
             own.append(CLOSE)
         message["headers"] = headers + own
 
-    def _ttl(self) -> bytes:
-        return b"" if self.ttl is None else b"; ttl=%d" % self.ttl
+    def _cache_status(self) -> tuple[bytes, bytes]:
+        if self.cache == NEAR and self.ttl is not None:
+            return _near_status(int(self.ttl))
+        ttl = b"" if self.ttl is None else b"; ttl=%d" % self.ttl
+        return b"cache-status", CACHE_STATUS[self.cache] + ttl
 
 
-def _accepted(given: bytes) -> str:
-    """Return the client's request id if it is one that is safe to repeat."""
-    text = given.decode("latin-1")
-    return text if REQUEST_ID.fullmatch(text) else ""
+@lru_cache(MAX_TTLS)
+def _near_status(ttl: int) -> tuple[bytes, bytes]:
+    return b"cache-status", b"%s; ttl=%d" % (CACHE_STATUS[NEAR], ttl)
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the client's request id if it is one that is safe to repeat, else a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and REQUEST_ID.fullmatch(text := given.decode("latin-1")):
+        return text
+    return str(uuid_utils.uuid7())

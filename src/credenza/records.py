@@ -1,0 +1,142 @@
+"""What stays of each request: its canonical log line, and its place in the HTTP series.
+
+A request only leaves a record; lines and counts are made of many records at once, some milliseconds
+later, which costs each of them less. Must not know what a request is about. Belongs to the event
+loop's thread.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Final, NamedTuple
+
+import structlog
+
+from credenza.tallies import Tally
+from credenza.telemetry import Metrics
+
+FLUSH_SECONDS: Final = 0.01
+"""How long a record may wait."""
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLASSES: Final = {number: f"{number}xx" for number in range(1, 6)}
+
+MAX_KINDS: Final = 10_000
+"""Kinds of requests that are remembered; there are as many as routes, statuses and costs allow."""
+
+
+class Kind(NamedTuple):
+    """What the lines of many requests have in common."""
+
+    method: str
+    route: str
+    status: int
+    cache: str | None
+    sql: int
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """What stands in JSON between a line's request id and its duration, and after that."""
+        cache = f'"{self.cache}"' if self.cache else "null"
+        what = f'"method":"{self.method}","route":"{self.route}","status":{self.status}'
+        cost = f'"cache":{cache},"sql":{self.sql},"event":"request","level":"info"'
+        return f'",{what},"duration_ms":', f',{cost},"timestamp":"'
+
+
+class Seen(NamedTuple):
+    """Where requests of one kind are counted, and what their lines have in common."""
+
+    kind: Kind
+    tally: Tally
+    line: tuple[str, str]
+
+
+class Record(NamedTuple):
+    """One request: bytes received and sent, seconds it took, and when it ended (perf_counter)."""
+
+    seen: Seen
+    request_id: str
+    received: int
+    sent: int
+    seconds: float
+    ended: float
+
+
+class Records:
+    """The requests that have ended and are not written yet.
+
+    Where JSON is wanted, lines are put together here: structlog takes longer for one than a cached
+    read takes as a whole. They are the lines that structlog would write.
+    """
+
+    def __init__(self, metrics: Metrics, *, level: str, as_json: bool) -> None:
+        self._metrics = metrics
+        self._is_wanted = level in {"debug", "info"}
+        self._as_json = as_json
+        self._log = structlog.get_logger()
+        self._seen: dict[tuple[str, str, int, str, int], Seen] = {}
+        self._waiting: list[Record] = []
+        self._second = 0
+        self._date = ""
+        metrics.records(self.flush)
+
+    def seen(self, method: str, route: str, status: int, cache: str, statements: int) -> Seen:
+        """Return where requests of a kind are counted; a kind that is seen often is remembered."""
+        key = (method, route, status, cache, statements)
+        if (known := self._seen.get(key)) is not None:
+            return known
+        named = method if method in METHODS else "OTHER"
+        kind = Kind(named, route, status, cache or None, statements)
+        tally = self._metrics.http.tally(named, CLASSES[(status or 500) // 100], route)
+        seen = Seen(kind, tally, kind.line)
+        if named == method and len(self._seen) < MAX_KINDS:
+            self._seen[key] = seen
+        return seen
+
+    def add(self, record: Record) -> None:
+        """Leave a record; a request id is safe in JSON, and so are a route and a method."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self._waiting.append(record)
+
+    def flush(self) -> None:
+        """Count what waits, and write its lines."""
+        records, self._waiting = self._waiting, []
+        for seen, _, received, sent, seconds, _ in records:
+            seen.tally.add(received, sent, seconds)
+        if self._is_wanted and records:
+            if self._as_json:
+                self._write(records)
+            else:
+                self._log_each(records)
+
+    def _write(self, records: list[Record]) -> None:
+        since = time.time() - time.perf_counter()
+        lines = []
+        for seen, request_id, _, _, seconds, ended in records:
+            head, tail = seen.line
+            moment = since + ended
+            second = int(moment)
+            if second != self._second:
+                self._second = second
+                self._date = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            lines.append(
+                f'{{"request_id":"{request_id}{head}{seconds * 1000:.3f}{tail}'
+                f'{self._date}{int((moment - second) * 1e6):06}Z"}}\n'
+            )
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()
+
+    def _log_each(self, records: list[Record]) -> None:
+        for seen, request_id, _, _, seconds, _ in records:
+            method, route, status, cache, sql = seen.kind
+            self._log.info(
+                "request",
+                request_id=request_id,
+                method=method,
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                cache=cache,
+                sql=sql,
+            )
