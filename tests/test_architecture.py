@@ -12,7 +12,7 @@ import credenza
 ROOT = Path(credenza.__file__).parent
 
 FLOORS = (
-    ("sql", "errors", "settings", "tallies", "lifecycle", "samples"),
+    ("sql", "errors", "settings", "tallies", "lifecycle", "patience", "samples"),
     ("telemetry",),
     ("records", "values", "splitting", "conditions", "groups", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),

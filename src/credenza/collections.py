@@ -91,9 +91,11 @@ class Collections:
 
         Where there is no cache to ask they may be those of up to MEMO_SECONDS ago.
         """
+        if (near := self.near(name)) is not None:
+            return near[0]
         if not self._cache.answers:
             return await self._remembered(name)
-        found = await self._cache.read(_key(name), lambda: self._load(name))
+        found = await self._cache.through(_key(name), lambda: self._load(name))
         return None if found.entry is None else _decoded(name, found.entry)
 
     def near(self, name: str) -> tuple[Collection, Entry] | None:

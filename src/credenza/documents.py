@@ -50,6 +50,7 @@ class Documents:
         self._cache = cache
         self._collections = collections
         self._written = metrics.written
+        self._created = metrics.created
         self._writes = writes
 
     async def read(self, collection: str, id_: str) -> wire.StoredDocument:
@@ -113,18 +114,19 @@ class Documents:
         return None if row is None or row.data is None else row.document()
 
     async def create(self, collection: str, data: str) -> wire.StoredDocument:
-        """Store a value under a new id."""
-        return await self._writes.run(self._create(collection, data))
-
-    async def _create(self, collection: str, data: str) -> wire.StoredDocument:
+        """Store a value under a new id; whose client goes away is stored as well."""
         id_ = str(uuid_utils.uuid7())
         known = await self._collections.find(collection) if self._cache.enabled else None
-        row = await self._collections.written_in(
-            collection, lambda: self._store.insert_document(collection, id_, data)
-        )
+        row = await self._store.insert_document(collection, id_, data)
+        if row is None:
+            row = await self._writes.run(
+                self._collections.written_in(
+                    collection, lambda: self._store.insert_document(collection, id_, data)
+                )
+            )
         if row is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
-        self._written.labels("create").inc()
+        self._created.number += 1
         await self._collections.confirm(collection, known, row.incarnation)
         return row.document()
 

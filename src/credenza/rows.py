@@ -6,6 +6,7 @@ Must not know SQL or connections.
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from credenza import wire
 
@@ -22,8 +23,7 @@ class Clock:
         return self._last
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A document as stored; `data` is JSON text, None for a tombstone."""
 
     incarnation: int

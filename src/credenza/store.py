@@ -96,10 +96,11 @@ class Store:
         async with self._database.connection(
             blames=errors.UnrepresentableJson, writes=True
         ) as connection:
+            version, now = self._stamp()
             records = await connection.fetch(
-                "insert_documents", collection, *self._stamp(), ids, texts
+                "insert_documents", collection, version, now, ids, texts
             )
-        rows = {record["id"]: Row(*record) for record in records}
+        rows = {id_: Row(of, id_, version, now, now, data) for of, id_, data in records}
         return [rows.get(id_) for id_ in ids]
 
     async def put_document(

@@ -5,11 +5,10 @@ never decoded to be encoded again.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,8 +17,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
 
 
+@lru_cache(1_000)
 def timestamp(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with microseconds, always 27 characters long."""
+    """Return RFC 3339 in UTC with microseconds, always 27 characters long.
+
+    Those of one group of writes are equal, and so are mostly the two of one document.
+    """
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
@@ -39,8 +42,7 @@ def _http_day(day: str) -> str:
     return http_date(datetime.fromisoformat(day).replace(tzinfo=UTC)).rpartition(" ")[0][:-9]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
+class StoredDocument(NamedTuple):
     """One document as its response's bytes: `{"id","version","created_at","updated_at","data"}`.
 
     Its parts lie at known places, so that the bare value and the time of the last change are

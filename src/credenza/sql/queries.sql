@@ -25,8 +25,7 @@ SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::t
        lines.data::jsonb
 FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
-          documents.updated_at, documents.data::text AS data;
+RETURNING documents.incarnation, documents.id, documents.data::text AS data;
 
 -- name: put_document
 -- $6 versions that must not be there (If-None-Match), $7 true: nothing may be there

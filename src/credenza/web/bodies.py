@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from credenza import errors, values
+from credenza.patience import Patience
 from credenza.settings import Settings
 from credenza.splitting import Lines
 
@@ -27,7 +27,7 @@ class Bodies:
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_body_bytes
         self._max_depth = settings.max_depth
-        self._timeout = settings.body_timeout
+        self._patience = Patience(settings.body_timeout)
 
     async def value(self, request: Request) -> str:
         """Return the JSON text of a POST or PUT body."""
@@ -56,45 +56,47 @@ class Bodies:
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise self._too_large()
-        parts, size = [], 0
+        parts, size, has_more = [], 0, True
         try:
-            async with asyncio.timeout(self._timeout):
-                async for part in self._parts(request):
+            with self._patience:
+                while has_more:
+                    part, has_more = await self._part(request)
                     size += len(part)
                     if size > self._max_bytes:
                         raise self._too_large()
                     parts.append(part)
         except TimeoutError:
             raise errors.RequestTimeout(
-                f"It was not whole within {self._timeout:g} s.", headers={"Connection": "close"}
+                f"It was not whole within {self._patience.seconds:g} s.",
+                headers={"Connection": "close"},
             ) from None
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def lines(self, request: Request) -> AsyncIterator[list[bytes]]:
         """Yield the lines of an NDJSON body as they arrive; a line has the limit of a body."""
         _refuse_other_types(request, NDJSON_TYPES)
         splitter = Lines(max_line=self._max_bytes)
-        async for part in self._parts(request):
+        has_more = True
+        while has_more:
+            try:
+                with self._patience:
+                    part, has_more = await self._part(request)
+            except TimeoutError:
+                raise errors.RequestTimeout(
+                    f"Nothing arrived for {self._patience.seconds:g} s.",
+                    headers={"Connection": "close"},
+                ) from None
             if lines := splitter.feed(part):
                 yield lines
         if lines := splitter.end():
             yield lines
 
-    async def _parts(self, request: Request) -> AsyncIterator[bytes]:
-        stream = request.stream()
-        try:
-            while True:
-                part = await asyncio.wait_for(anext(stream), self._timeout)
-                if part:
-                    yield part
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise errors.RequestTimeout(
-                f"Nothing arrived for {self._timeout:g} s.", headers={"Connection": "close"}
-            ) from None
-        except ClientDisconnect:
-            raise errors.RequestTimeout("The client went away in the middle of the body.") from None
+    async def _part(self, request: Request) -> tuple[bytes, bool]:
+        """Return the next part of the body, and whether more follows."""
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise errors.RequestTimeout("The client went away in the middle of the body.")
+        return message.get("body", b""), message.get("more_body", False)
 
     def _too_large(self) -> errors.PayloadTooLarge:
         return errors.PayloadTooLarge(

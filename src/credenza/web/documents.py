@@ -11,7 +11,8 @@ from credenza.collections import Collection, Collections
 from credenza.documents import Documents
 from credenza.web import openapi
 from credenza.web.answers import (
-    JSON,
+    Answer,
+    Headers,
     caching,
     collection_of,
     id_of,
@@ -31,9 +32,6 @@ BODY_PROBLEMS: Final = (
 )
 KEYED_PROBLEMS: Final = (errors.InvalidId, errors.InvalidQuery, errors.Unavailable)
 CONDITION_PROBLEMS: Final = (errors.InvalidHeader, errors.PreconditionFailed)
-
-MAX_SHARED: Final = 1_000
-"""Headers, or names of them, that prepared answers share."""
 
 SHOWN: Final = openapi.content(
     {"anyOf": [openapi.model(wire.Document), openapi.ANYTHING]},
@@ -80,7 +78,6 @@ class DocumentEndpoints:
         self._collections = collections
         self._bodies = bodies
         self._is_open = is_open
-        self._known: dict[bytes, tuple[bytes, bytes]] = {}
 
     def mount(self, router: APIRouter, named: tuple[dict[str, Any], ...]) -> None:
         """Add the routes; `named` are the path's parameters before the id."""
@@ -98,7 +95,7 @@ class DocumentEndpoints:
         shows_data(request)
         collection = collection_of(request)
         document = await self._documents.create(collection, await self._bodies.value(request))
-        return written(request, document, location=f"{request.url.path}/{document.id}")
+        return written(request, document, location=f"{request.scope['path']}/{document.id}")
 
     async def get(self, request: Request) -> Response:
         """Answer with the document, or 304 where the client has it."""
@@ -107,31 +104,19 @@ class DocumentEndpoints:
         known = await self._collections.find(collection)
         headers = self._headers(document, known)
         if is_unmodified(request.headers, document):
-            return _unchanged(headers)
-        return _shown(document.data if bare else document.body, headers)
+            return Answer(304, headers)
+        return Answer(200, headers, document.data if bare else document.body)
 
-    def _headers(self, document: wire.StoredDocument, known: Collection | None) -> dict[str, str]:
+    def _headers(self, document: wire.StoredDocument, known: Collection | None) -> Headers:
         max_age = None if known is None else known.settings.http_max_age
-        return validators(document) | {
-            "Cache-Control": caching(max_age, is_shared=self._is_open),
-        }
+        return [*validators(document), caching(max_age, is_shared=self._is_open)]
 
-    def prepare(self, document: wire.StoredDocument, known: Collection) -> "Prepared":
+    def prepare(self, document: wire.StoredDocument, known: Collection) -> Prepared:
         """Put the answers of a GET together, for the lane."""
-        named = self._headers(document, known)
-        headers = [self._shared(*pair) for pair in _shown(document.body, named).raw_headers]
+        unchanged = self._headers(document, known)
+        headers = Answer(200, [*unchanged], document.body).raw_headers
         message = {"type": "http.response.body", "body": document.body}
-        unchanged = headers[: len(named)]
-        return Prepared(headers[0][1], unchanged, headers, message, len(document.body))
-
-    def _shared(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
-        """Return a header whose parts are shared among all that have the same."""
-        own_name = self._known.setdefault(name, (name, b""))[0]
-        if name not in {b"cache-control", b"content-type"}:
-            return own_name, value
-        if len(self._known) > MAX_SHARED:
-            self._known.clear()
-        return self._known.setdefault(name + value, (own_name, value))
+        return Prepared(unchanged[0][1], unchanged, headers, message, len(document.body))
 
     async def put(self, request: Request) -> Response:
         """Store the body under the id of the path."""
@@ -140,7 +125,7 @@ class DocumentEndpoints:
         conditions = write_conditions(request.headers)
         data = await self._bodies.value(request)
         document, created = await self._documents.put(collection, id_, data, conditions)
-        return written(request, document, location=request.url.path if created else None)
+        return written(request, document, location=request.scope["path"] if created else None)
 
     async def patch(self, request: Request) -> Response:
         """Merge the body into the document (RFC 7396)."""
@@ -162,14 +147,6 @@ class DocumentEndpoints:
         collection, id_ = collection_of(request), id_of(request)
         await self._documents.delete(collection, id_, write_conditions(request.headers))
         return Response(status_code=204)
-
-
-def _unchanged(headers: dict[str, str]) -> Response:
-    return Response(status_code=304, headers=headers)
-
-
-def _shown(body: bytes, headers: dict[str, str]) -> Response:
-    return Response(body, headers=headers, media_type=JSON)
 
 
 def _create(named: tuple[dict[str, Any], ...]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Pure ASGI. It stands before everything, so that what is refused here costs neith
 statement. Must not know what a request is about.
 """
 
-import asyncio
 import re
 from functools import lru_cache
 from time import perf_counter
@@ -16,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from credenza import errors
 from credenza.lifecycle import Lifecycle
+from credenza.patience import Patience
 from credenza.records import Record, Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
@@ -62,7 +62,7 @@ class Observe:
         self.app = app
         self._access = Access(settings)
         self._max_in_flight = settings.max_in_flight
-        self._patience = settings.body_timeout
+        self._patience = Patience(settings.body_timeout)
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._records = records
@@ -176,7 +176,7 @@ class Exchange(Trace):
         started: float,
         send: Send,
         lifecycle: Lifecycle,
-        patience: float,
+        patience: Patience,
     ) -> None:
         super().__init__()
         self.started = started
@@ -198,7 +198,7 @@ class Exchange(Trace):
             message["body"] = b""
         if message.get("more_body"):
             # A client that does not read on holds what the answer holds, but not for ever.
-            async with asyncio.timeout(self._patience):
+            with self._patience:
                 await self._send(message)
             return
         self.is_whole = message["type"] == "http.response.body"
