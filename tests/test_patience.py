@@ -53,11 +53,10 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
         await task
 
 
-async def test_no_timer_runs_where_nobody_waits() -> None:
-    """The timer ends by itself, and begins again with who waits next."""
+async def test_who_comes_after_a_pause_is_told_as_well() -> None:
+    """What looks ends where nobody waits, and begins again with who waits next."""
     patience = Patience(SECONDS)
     await waiting(patience, 0.0)
     await asyncio.sleep(3 * SECONDS / LOOKS)
-    assert patience._timer is None
     with pytest.raises(TimeoutError):
         await waiting(patience, 60.0)
