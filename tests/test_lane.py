@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credenza.app import Service, create_app
 from credenza.conditions import Conditions
-from credenza.records import Kind, Record, Records
+from credenza.records import Kind, Records, Seen
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
 from credenza.web import lane as lanes
@@ -75,9 +75,9 @@ class Kept(Records):
         super().__init__(metrics, level="info", as_json=True)
         self.kinds: list[Kind] = []
 
-    def add(self, record: Record) -> None:
+    def add(self, seen: Seen, *_: object) -> None:
         """Keep it, without what differs anyway."""
-        self.kinds.append(record.seen.kind)
+        self.kinds.append(seen.kind)
 
 
 class Past(lanes.Lane):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import structlog
 
 from conftest import Serve
-from credenza.records import Record, Records
+from credenza.records import Records
 from credenza.telemetry import Metrics, set_up_logs
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
@@ -191,7 +190,7 @@ async def test_louder_levels_leave_requests_out(
 def leave(records: Records, cache: str, seconds: float) -> None:
     """Leave the record of a request, and have it written."""
     seen = records.seen("GET", "/data/{id}", 200, cache, 2)
-    records.add(Record(seen, "0af7-65", 0, 3, seconds, time.perf_counter()))
+    records.add(seen, "0af7-65", 0, 3, 1.0, 1.0 + seconds)
     records.flush()
 
 

@@ -8,7 +8,7 @@ loop's thread.
 import asyncio
 import sys
 import time
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import structlog
 
@@ -51,15 +51,7 @@ class Seen(NamedTuple):
     line: tuple[str, str]
 
 
-class Record(NamedTuple):
-    """One request: bytes received and sent, seconds it took, and when it ended (perf_counter)."""
-
-    seen: Seen
-    request_id: str
-    received: int
-    sent: int
-    seconds: float
-    ended: float
+Record: TypeAlias = tuple[Seen, str, int, int, float, float]
 
 
 class Records:
@@ -76,7 +68,7 @@ class Records:
         self._log = structlog.get_logger()
         self._seen: dict[tuple[str, str, int, str, int], Seen] = {}
         self._waiting: list[Record] = []
-        self._second = 0
+        self._second = 0.0
         self._date = ""
         metrics.records(self.flush)
 
@@ -93,17 +85,22 @@ class Records:
             self._seen[key] = seen
         return seen
 
-    def add(self, record: Record) -> None:
-        """Leave a record; a request id is safe in JSON, and so are a route and a method."""
+    def add(
+        self, seen: Seen, request_id: str, received: int, sent: int, started: float, ended: float
+    ) -> None:
+        """Leave a record: bytes received and sent, moments by perf_counter.
+
+        A request id is safe in JSON, and so are a route and a method.
+        """
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._waiting.append(record)
+        self._waiting.append((seen, request_id, received, sent, started, ended))
 
     def flush(self) -> None:
         """Count what waits, and write its lines."""
         records, self._waiting = self._waiting, []
-        for seen, _, received, sent, seconds, _ in records:
-            seen.tally.add(received, sent, seconds)
+        for seen, _, received, sent, started, ended in records:
+            seen.tally.add(received, sent, ended - started)
         if self._is_wanted and records:
             if self._as_json:
                 self._write(records)
@@ -113,22 +110,21 @@ class Records:
     def _write(self, records: list[Record]) -> None:
         since = time.time() - time.perf_counter()
         lines = []
-        for seen, request_id, _, _, seconds, ended in records:
-            head, tail = seen.line
-            moment = since + ended
-            second = int(moment)
+        for seen, request_id, _, _, started, ended in records:
+            second, fraction = divmod(since + ended, 1)
             if second != self._second:
                 self._second = second
                 self._date = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            head, tail = seen.line
             lines.append(
-                f'{{"request_id":"{request_id}{head}{seconds * 1000:.3f}{tail}'
-                f'{self._date}{int((moment - second) * 1e6):06}Z"}}\n'
+                f'{{"request_id":"{request_id}{head}{(ended - started) * 1000:.3f}{tail}'
+                f'{self._date}{int(fraction * 1e6):06}Z"}}\n'
             )
         sys.stderr.write("".join(lines))
         sys.stderr.flush()
 
     def _log_each(self, records: list[Record]) -> None:
-        for seen, request_id, _, _, seconds, _ in records:
+        for seen, request_id, _, _, started, ended in records:
             method, route, status, cache, sql = seen.kind
             self._log.info(
                 "request",
@@ -136,7 +132,7 @@ class Records:
                 method=method,
                 route=route,
                 status=status,
-                duration_ms=round(seconds * 1000, 3),
+                duration_ms=round((ended - started) * 1000, 3),
                 cache=cache,
                 sql=sql,
             )

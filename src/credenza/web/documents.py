@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from starlette.types import Message
 
 from credenza import errors, values, wire
 from credenza.collections import Collection, Collections
 from credenza.documents import Documents
 from credenza.web import openapi
 from credenza.web.answers import (
+    NO_BODY,
     Answer,
     Headers,
+    Hit,
     caching,
     collection_of,
     id_of,
@@ -51,16 +52,11 @@ MINIMAL: Final = {"description": "Stored; the answer was not asked for."}
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The answers that a GET of one version of a document has: 304, or 200 with the body.
-
-    `message` is ASGI's, its body has `size` bytes.
-    """
+    """The answers that a GET of one version of a document has: 200, or 304 for that ETag."""
 
     etag: bytes
-    unchanged: list[tuple[bytes, bytes]]
-    headers: list[tuple[bytes, bytes]]
-    message: Message
-    size: int
+    shown: Hit
+    unchanged: Hit
 
 
 class DocumentEndpoints:
@@ -113,10 +109,11 @@ class DocumentEndpoints:
 
     def prepare(self, document: wire.StoredDocument, known: Collection) -> Prepared:
         """Put the answers of a GET together, for the lane."""
-        unchanged = self._headers(document, known)
-        headers = Answer(200, [*unchanged], document.body).raw_headers
+        headers = self._headers(document, known)
+        whole = Answer(200, [*headers], document.body).raw_headers
         message = {"type": "http.response.body", "body": document.body}
-        return Prepared(unchanged[0][1], unchanged, headers, message, len(document.body))
+        shown = Hit(200, whole, message, len(document.body))
+        return Prepared(headers[0][1], shown, Hit(304, headers, NO_BODY, 0))
 
     async def put(self, request: Request) -> Response:
         """Store the body under the id of the path."""

@@ -5,15 +5,15 @@ and answers a document that the near cache holds with what its endpoint has prep
 not recognise falls through to the router.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from credenza.documents import Documents, Hold
-from credenza.web.answers import DEFAULT_COLLECTION
+from credenza.web.answers import DEFAULT_COLLECTION, NO_BODY, Hit
 from credenza.web.documents import DocumentEndpoints, Prepared
 
 READS: Final = frozenset({"GET", "HEAD"})
@@ -23,23 +23,7 @@ DECIDED_BY_THE_ENDPOINT: Final = frozenset(
 DEFAULT: Final = "/data/{id}"
 NAMED: Final = "/v1/data/{collection}/{id}"
 
-NO_BODY: Final[Message] = {"type": "http.response.body", "body": b""}
-
 Headers = dict[bytes, bytes]
-
-
-class Hit(NamedTuple):
-    """An answer from the near cache: what is sent, its Content-Length, its seconds to live.
-
-    What depends on the request alone is not in its headers yet.
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: Message
-    length: int
-    ttl: float
-    route: str
 
 
 class Lane:
@@ -66,10 +50,10 @@ class Lane:
         response = await route.endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
-    def near(self, scope: Scope, headers: Headers) -> Hit | None:
+    def near(self, scope: Scope, headers: Headers) -> tuple[Hit, float, str] | None:
         """Return the answer about a document that this process holds, where that is all it takes.
 
-        `headers` are the request's own.
+        With it come its seconds to live and the route; `headers` are the request's own.
         """
         method, known = scope["method"], headers.get(b"if-none-match")
         if (
@@ -87,11 +71,10 @@ class Lane:
             if hold is None or not (ttl := self._documents.left(hold)):
                 return None
         prepared = hold.prepared
-        route = DEFAULT if path.startswith("/data/") else NAMED
-        if known == prepared.etag:
-            return Hit(304, prepared.unchanged, NO_BODY, 0, ttl, route)
-        body = NO_BODY if method == "HEAD" else prepared.message
-        return Hit(200, prepared.headers, body, prepared.size, ttl, route)
+        hit = prepared.unchanged if known == prepared.etag else prepared.shown
+        if method == "HEAD":
+            hit = hit._replace(body=NO_BODY)
+        return hit, ttl, DEFAULT if path.startswith("/data/") else NAMED
 
     def _hold(self, path: str) -> Hold[Prepared] | None:
         """Return what a path is answered with from now on, if this process holds it."""

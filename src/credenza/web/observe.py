@@ -16,12 +16,13 @@ from starlette.types import Message, Receive, Scope, Send
 from credenza import errors
 from credenza.lifecycle import Lifecycle
 from credenza.patience import Patience
-from credenza.records import Record, Records
+from credenza.records import Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
 from credenza.web.access import Access
-from credenza.web.lane import Headers, Hit, Lane
+from credenza.web.answers import Hit
+from credenza.web.lane import Headers, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 PROBES: Final = "/health"
@@ -73,10 +74,37 @@ class Observe:
             await self.app(scope, receive, send)
             return
         started, headers = perf_counter(), dict(scope["headers"])
-        hit = self._hit(scope, headers)
-        if hit is not None:
-            await self._send_hit(scope, send, hit, headers, started)
+        near = self._near(scope, headers)
+        if near is None:
+            await self._serve(scope, receive, send, headers, started)
             return
+        hit, ttl, route = near
+        request_id = _request_id(headers)
+        own = [(b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(ttl))]
+        self._lifecycle.enter()
+        try:
+            await send({"type": START, "status": hit.status, "headers": hit.headers + own})
+            await send(hit.body)
+        finally:
+            self._lifecycle.leave()
+            seen = self._records.seen(scope["method"], route, hit.status, NEAR, 0)
+            received = int(headers.get(b"content-length", 0))
+            self._records.add(seen, request_id, received, hit.length, started, perf_counter())
+
+    def _near(self, scope: Scope, headers: Headers) -> tuple[Hit, float, str] | None:
+        """Return what the near cache answers, if nothing stands against it."""
+        if (
+            self._lifecycle.draining
+            or self._lifecycle.in_flight >= self._max_in_flight
+            or not self._access.lets_in(scope["method"], headers)
+        ):
+            return None
+        return self.app.near(scope, headers)
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, started: float
+    ) -> None:
+        """Serve what takes more than that."""
         exchange = Exchange(scope, headers, started, send, self._lifecycle, self._patience)
         self._lifecycle.enter()
         try:
@@ -97,35 +125,6 @@ class Observe:
             self._lifecycle.leave()
             self._record(scope, exchange)
 
-    def _hit(self, scope: Scope, headers: Headers) -> Hit | None:
-        """Return what the near cache answers, if nothing stands against it."""
-        if (
-            self._lifecycle.draining
-            or self._lifecycle.in_flight >= self._max_in_flight
-            or not self._access.lets_in(scope["method"], headers)
-        ):
-            return None
-        return self.app.near(scope, headers)
-
-    async def _send_hit(
-        self, scope: Scope, send: Send, hit: Hit, headers: Headers, started: float
-    ) -> None:
-        """Answer; nothing here waits for anything but the client."""
-        request_id = _request_id(headers)
-        own = [(b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(hit.ttl))]
-        self._lifecycle.enter()
-        try:
-            await send({"type": START, "status": hit.status, "headers": hit.headers + own})
-            await send(hit.body)
-        finally:
-            self._lifecycle.leave()
-            ended = perf_counter()
-            seen = self._records.seen(scope["method"], hit.route, hit.status, NEAR, 0)
-            received = int(headers.get(b"content-length", 0))
-            self._records.add(
-                Record(seen, request_id, received, hit.length, ended - started, ended)
-            )
-
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raise the problem that stands against serving a request, before its body is read."""
         if scope["path"].startswith(PROBES):
@@ -143,14 +142,13 @@ class Observe:
 
     def _record(self, scope: Scope, exchange: "Exchange") -> None:
         """Leave what the metrics and the canonical log line are made of."""
-        ended = perf_counter()
         route = scope["route"].path if "route" in scope else "none"
         seen = self._records.seen(
             scope["method"], route, exchange.status, exchange.cache, exchange.statements
         )
-        received = int(exchange.headers.get(b"content-length", 0))
-        sent, seconds = int(exchange.length), ended - exchange.started
-        self._records.add(Record(seen, exchange.request_id, received, sent, seconds, ended))
+        received, sent = int(exchange.headers.get(b"content-length", 0)), int(exchange.length)
+        ended = perf_counter()
+        self._records.add(seen, exchange.request_id, received, sent, exchange.started, ended)
 
 
 class Exchange(Trace):
