@@ -86,7 +86,7 @@ class Past(lanes.Lane):
     def __init__(self, lane: lanes.Lane) -> None:
         self.app = lane.app
 
-    def near(self, scope: Scope, headers: lanes.Headers) -> None:
+    def near(self, scope: Scope, asked: dict[bytes, bytes]) -> None:
         """Hold nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,9 +11,9 @@ from prometheus_client import Gauge
 
 from credenza.cache.entries import Entry, Key
 
-OVERHEAD_BYTES: Final = 1_000
-"""What an entry costs beside its bytes: key, tuple, ordered dictionary, and twice as much for the
-note, which is an answer's headers (measured with CPython)."""
+OVERHEAD_BYTES: Final = 1_500
+"""What an entry costs beside its bytes: key, ordered dictionary, and most of all its note, which is
+an answer's headers under the path that it is asked for by (measured with CPython)."""
 
 
 class Near:

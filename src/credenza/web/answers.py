@@ -4,11 +4,10 @@ Must not know where a document came from.
 """
 
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.responses import Response
-from starlette.types import Message
 
 from credenza import errors, wire
 from credenza.values import valid_collection, valid_id
@@ -19,8 +18,6 @@ JSON_TYPE = (b"content-type", b"application/json")
 
 Headers = list[tuple[bytes, bytes]]
 DEFAULT_COLLECTION = "default"
-
-NO_BODY: Final[Message] = {"type": "http.response.body", "body": b""}
 
 MAX_REMEMBERED: Final = 1_000
 """Headers that are remembered."""
@@ -69,18 +66,6 @@ def caching(http_max_age: int | None, *, is_shared: bool) -> tuple[bytes, bytes]
     elif http_max_age:
         value = f"private, max-age={http_max_age}"
     return b"cache-control", value.encode()
-
-
-class Hit(NamedTuple):
-    """A whole answer that is ready to be sent: ASGI's message of its body, and Content-Length.
-
-    What depends on the request alone is not in its headers yet.
-    """
-
-    status: int
-    headers: Headers
-    body: Message
-    length: int
 
 
 class Answer(Response):

@@ -1,6 +1,5 @@
 """One document: create, read, put, patch, delete; at `/data` and `/v1/data/{collection}`."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -10,10 +9,8 @@ from credenza.collections import Collection, Collections
 from credenza.documents import Documents
 from credenza.web import openapi
 from credenza.web.answers import (
-    NO_BODY,
     Answer,
     Headers,
-    Hit,
     caching,
     collection_of,
     id_of,
@@ -50,13 +47,8 @@ REPLACED: Final = {
 MINIMAL: Final = {"description": "Stored; the answer was not asked for."}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The answers that a GET of one version of a document has: 200, or 304 for that ETag."""
-
-    etag: bytes
-    shown: Hit
-    unchanged: Hit
+UNCHANGED_HEADERS: Final = 3
+"""ETag, Last-Modified and Cache-Control: what a 304 has of a 200's headers (RFC 9110 §15.4.5)."""
 
 
 class DocumentEndpoints:
@@ -107,13 +99,12 @@ class DocumentEndpoints:
         max_age = None if known is None else known.settings.http_max_age
         return [*validators(document), caching(max_age, is_shared=self._is_open)]
 
-    def prepare(self, document: wire.StoredDocument, known: Collection) -> Prepared:
-        """Put the answers of a GET together, for the lane."""
-        headers = self._headers(document, known)
-        whole = Answer(200, [*headers], document.body).raw_headers
-        message = {"type": "http.response.body", "body": document.body}
-        shown = Hit(200, whole, message, len(document.body))
-        return Prepared(headers[0][1], shown, Hit(304, headers, NO_BODY, 0))
+    def prepare(self, document: wire.StoredDocument, known: Collection) -> Headers:
+        """Return the headers of a GET's answer, for the lane; the ETag's is the first.
+
+        The first UNCHANGED_HEADERS are those of a 304.
+        """
+        return Answer(200, self._headers(document, known), document.body).raw_headers
 
     async def put(self, request: Request) -> Response:
         """Store the body under the id of the path."""

@@ -5,7 +5,7 @@ and answers a document that the near cache holds with what its endpoint has prep
 not recognise falls through to the router.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from credenza.documents import Documents, Hold
-from credenza.web.answers import DEFAULT_COLLECTION, NO_BODY, Hit
-from credenza.web.documents import DocumentEndpoints, Prepared
+from credenza.web.answers import DEFAULT_COLLECTION, Headers
+from credenza.web.documents import UNCHANGED_HEADERS, DocumentEndpoints
 
 READS: Final = frozenset({"GET", "HEAD"})
 DECIDED_BY_THE_ENDPOINT: Final = frozenset(
@@ -23,7 +23,8 @@ DECIDED_BY_THE_ENDPOINT: Final = frozenset(
 DEFAULT: Final = "/data/{id}"
 NAMED: Final = "/v1/data/{collection}/{id}"
 
-Headers = dict[bytes, bytes]
+Hit: TypeAlias = tuple[int, Headers, bytes, float, str]
+"""An answer from the near cache: status, headers, body, seconds to live, and the route."""
 
 
 class Lane:
@@ -36,7 +37,7 @@ class Lane:
         self._routes: dict[tuple[str, str], APIRoute] = {
             (method, route.path): route for route in app.state.routes for method in route.methods
         }
-        self._holds: WeakValueDictionary[str, Hold[Prepared]] = WeakValueDictionary()
+        self._holds: WeakValueDictionary[str, Hold[Headers]] = WeakValueDictionary()
         """Answers by the paths that they were asked for; each leaves with its document."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,18 +51,18 @@ class Lane:
         response = await route.endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
-    def near(self, scope: Scope, headers: Headers) -> tuple[Hit, float, str] | None:
+    def near(self, scope: Scope, asked: dict[bytes, bytes]) -> Hit | None:
         """Return the answer about a document that this process holds, where that is all it takes.
 
-        With it come its seconds to live and the route; `headers` are the request's own.
+        `asked` are the request's headers. What depends on the request alone is not in the answer's.
         """
-        method, known = scope["method"], headers.get(b"if-none-match")
+        method, known = scope["method"], asked.get(b"if-none-match")
         if (
             method not in READS
             or scope["query_string"]
             or (known is not None and not _is_one_tag(known))
-            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(headers)
-            or len(headers) < len(scope["headers"])  # some name is there twice
+            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(asked)
+            or len(asked) < len(scope["headers"])  # some name is there twice
         ):
             return None
         path = scope["path"]
@@ -70,13 +71,12 @@ class Lane:
             hold = self._hold(path)
             if hold is None or not (ttl := self._documents.left(hold)):
                 return None
-        prepared = hold.prepared
-        hit = prepared.unchanged if known == prepared.etag else prepared.shown
-        if method == "HEAD":
-            hit = hit._replace(body=NO_BODY)
-        return hit, ttl, DEFAULT if path.startswith("/data/") else NAMED
+        headers, route = hold.prepared, DEFAULT if path.startswith("/data/") else NAMED
+        if known == headers[0][1]:
+            return 304, headers[:UNCHANGED_HEADERS], b"", ttl, route
+        return 200, headers, hold.document.body or b"", ttl, route
 
-    def _hold(self, path: str) -> Hold[Prepared] | None:
+    def _hold(self, path: str) -> Hold[Headers] | None:
         """Return what a path is answered with from now on, if this process holds it."""
         if path.startswith("/data/"):
             collection, id_ = DEFAULT_COLLECTION, path[6:]

@@ -20,9 +20,8 @@ from credenza.records import Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
-from credenza.web.access import Access
-from credenza.web.answers import Hit
-from credenza.web.lane import Headers, Lane
+from credenza.web.access import Access, Headers
+from credenza.web.lane import Hit, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 PROBES: Final = "/health"
@@ -42,6 +41,7 @@ MAX_TTLS: Final = 1_000
 """Seconds to live whose header is remembered."""
 
 START: Final = "http.response.start"
+BODY: Final = "http.response.body"
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 CLOSE: Final = (b"connection", b"close")
 
@@ -78,20 +78,20 @@ class Observe:
         if near is None:
             await self._serve(scope, receive, send, headers, started)
             return
-        hit, ttl, route = near
+        status, answer, body, ttl, route = near
         request_id = _request_id(headers)
-        own = [(b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(ttl))]
+        answer = [*answer, (b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(ttl))]
         self._lifecycle.enter()
         try:
-            await send({"type": START, "status": hit.status, "headers": hit.headers + own})
-            await send(hit.body)
+            await send({"type": START, "status": status, "headers": answer})
+            await send({"type": BODY, "body": body if scope["method"] == "GET" else b""})
         finally:
             self._lifecycle.leave()
-            seen = self._records.seen(scope["method"], route, hit.status, NEAR, 0)
+            seen = self._records.seen(scope["method"], route, status, NEAR, 0)
             received = int(headers.get(b"content-length", 0))
-            self._records.add(seen, request_id, received, hit.length, started, perf_counter())
+            self._records.add(seen, request_id, received, len(body), started, perf_counter())
 
-    def _near(self, scope: Scope, headers: Headers) -> tuple[Hit, float, str] | None:
+    def _near(self, scope: Scope, headers: Headers) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
         if (
             self._lifecycle.draining
@@ -125,7 +125,7 @@ class Observe:
             self._lifecycle.leave()
             self._record(scope, exchange)
 
-    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _admit(self, scope: Scope, headers: Headers) -> None:
         """Raise the problem that stands against serving a request, before its body is read."""
         if scope["path"].startswith(PROBES):
             return
@@ -199,7 +199,7 @@ class Exchange(Trace):
             with self._patience:
                 await self._send(message)
             return
-        self.is_whole = message["type"] == "http.response.body"
+        self.is_whole = message["type"] == BODY
         await self._send(message)
 
     def _begin(self, message: Message) -> None:
