@@ -110,7 +110,9 @@ EXECUTIONS = 10
 
 KNOWN = {" ".join(text.split()): name for name, text in QUERIES.items()}
 A_PATCH = ["BEGIN;", "lock_document", "replace_document", "COMMIT;"]
-A_CHUNK = ["BEGIN;", "import_documents", "COMMIT;"]
+AN_EXACT_CHUNK = ["BEGIN;", "import_documents", "COMMIT;"]
+WHOLE = b'{"id":"whole","data":1}'
+REPLACING = "view=document&on_conflict=replace"
 NDJSON = {"headers": {"Content-Type": "application/x-ndjson"}}
 STALE = {"headers": {"If-Match": '"1"'}}
 COSTS: list[tuple[str, str, dict[str, Any], int, list[str]]] = [
@@ -128,7 +130,9 @@ COSTS: list[tuple[str, str, dict[str, Any], int, list[str]]] = [
     ("DELETE", "/new", {}, 204, ["delete_document"]),
     ("GET", "", {}, 200, ["list_documents"]),
     ("GET", "?a=eq.1&order=a.desc", {}, 200, ["list_documents"]),
-    ("POST", "/_import", {"content": b"1\n2\n" * 200} | NDJSON, 200, A_CHUNK),
+    ("POST", "/_import", {"content": b"1\n2\n" * 200} | NDJSON, 200, ["import_documents"]),
+    ("POST", "/_import?view=document", {"content": WHOLE} | NDJSON, 200, AN_EXACT_CHUNK),
+    ("POST", f"/_import?{REPLACING}", {"content": WHOLE} | NDJSON, 200, ["import_documents"]),
     ("GET", "/_export", {}, 200, ["list_documents"]),
 ]
 

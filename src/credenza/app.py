@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from credenza import __version__, errors, wire
+from credenza.bulk import Bulk
 from credenza.cache import Cache
 from credenza.collections import Collections
 from credenza.database import Database
@@ -40,6 +41,7 @@ class Service:
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
         self.store = Store(self.database)
+        self.bulk = Bulk(self.database)
         self.cache = Cache(settings, self.metrics)
         self.writes = Writes()
         self.collections = Collections(self.store, self.cache, self.writes)
@@ -48,7 +50,7 @@ class Service:
         )
         self.lists = Lists(self.store, settings)
         self.imports = Imports(
-            self.store, self.cache, self.collections, self.writes, self.metrics, settings
+            self.bulk, self.cache, self.collections, self.writes, self.metrics, settings
         )
         self.upkeep = Upkeep(self.database, self.collections, self.metrics, self.lifecycle)
 

@@ -51,13 +51,24 @@ class CollectionRow:
     settings: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One document of an import: id, JSON text and, where it is kept, the time of creation."""
 
     id: str
     data: str
     created_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What became of an import's chunk: documents written, and the ids that had been there.
+
+    `incarnation` is that of the collection; None where nothing was written.
+    """
+
+    written: int
+    replaced: list[str]
+    incarnation: int | None = None
 
 
 class ExistsError(Exception):

@@ -13,10 +13,10 @@ import asyncpg
 
 from credenza import errors, wire
 from credenza.conditions import Conditions
-from credenza.database import Connection, Database
+from credenza.database import Database
 from credenza.groups import Groups
 from credenza.locks import Locked, LockedCollection
-from credenza.rows import Clock, CollectionRow, ExistsError, Line, Row
+from credenza.rows import Clock, CollectionRow, Row
 from credenza.telemetry import count_statement
 
 BATCH: Final = 1000
@@ -180,40 +180,6 @@ class Store:
             )
         kept = rows[:limit]
         return kept, bool(rows) and rows[0]["listed"] > len(kept)
-
-    async def import_documents(
-        self, collection: str, lines: Sequence[Line], *, replace: bool, exact: bool
-    ) -> list[Row] | None:
-        """Store a chunk at once, in the order of ids; rows left alone are not returned.
-
-        With `exact`, nothing is stored unless every line is. None: there is no such collection.
-        """
-        version, now = self._stamp()
-        ordered = sorted(lines, key=lambda line: line.id)
-        async with (
-            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
-            connection.raw.transaction(),
-        ):
-            found = await connection.fetch(
-                "import_documents",
-                collection,
-                version,
-                now,
-                [line.id for line in ordered],
-                [line.data for line in ordered],
-                [line.created_at for line in ordered],
-                replace,
-            )
-            if not found and not await self._exists(connection, collection):
-                return None
-            rows = [Row(**record) for record in found]
-            if exact and len(rows) < len(lines):
-                raise ExistsError({line.id for line in lines} - {row.id for row in rows})
-            return rows
-
-    async def _exists(self, connection: Connection, collection: str) -> bool:
-        row = _collection(await connection.fetch("get_collection", collection))
-        return row is not None and row.settings is not None
 
     async def _write(self, name: str, collection: str, id_: str, *arguments: object) -> Row | None:
         async with self._database.connection(

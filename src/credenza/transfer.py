@@ -5,21 +5,21 @@ the lines come from.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import uuid_utils
 
 from credenza import errors, values, wire
-from credenza.cache import Cache, Entry, Key
+from credenza.bulk import Bulk
+from credenza.cache import Cache, Key
 from credenza.collections import Collection, Collections
-from credenza.rows import ExistsError, Line, Row
+from credenza.rows import Chunk, ExistsError, Line
 from credenza.settings import Settings
-from credenza.store import Store
 from credenza.telemetry import Metrics
 from credenza.writes import Writes
 
@@ -51,13 +51,28 @@ class Plan:
     whole: bool = False
     on_conflict: OnConflict = OnConflict.ERROR
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a chunk may meet documents that it must not replace; new ids meet none."""
+        return self.whole and self.on_conflict is OnConflict.ERROR
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+
+class Numbered(NamedTuple):
     """A line and its place in the import, from 1."""
 
     number: int
     text: bytes
+
+
+class Checked(NamedTuple):
+    """A chunk's documents in the order of ids, their lines' numbers by id, and what is wrong.
+
+    Imports that write in the order of ids do not wait for each other in a circle.
+    """
+
+    documents: list[Line]
+    numbers: dict[str, int]
+    faults: list[dict[str, object]]
 
 
 class _Whole(msgspec.Struct):
@@ -73,14 +88,14 @@ class Imports:
 
     def __init__(
         self,
-        store: Store,
+        bulk: Bulk,
         cache: Cache,
         collections: Collections,
         writes: Writes,
         metrics: Metrics,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._bulk = bulk
         self._cache = cache
         self._collections = collections
         self._writes = writes
@@ -105,57 +120,63 @@ class Imports:
         return wire.ImportReport(taken=importing.taken, written=importing.written)
 
     async def _take_all(self, importing: "_Import", parts: AsyncIterable[list[bytes]]) -> None:
-        async for part in parts:
-            for chunk in importing.add(part):
-                await self._take(importing, chunk)
-        for chunk in importing.rest():
-            await self._take(importing, chunk)
-
-    async def _take(self, importing: "_Import", chunk: list[Numbered]) -> None:
-        """Store a chunk, or end the import because of it."""
-        # In a thread, because a chunk may take long to read, and requests are served meanwhile.
-        lines, faults = await asyncio.to_thread(self._checked, importing.plan, chunk)
-        if faults:
-            raise importing.failed(faults)
+        """Take chunk after chunk; one is stored while the next one is read and checked."""
+        storing: asyncio.Task[None] | None = None
         try:
-            rows = await self._writes.run(self._store_chunk(importing.plan, list(lines.values())))
+            async for chunk in importing.chunks(parts):
+                # In a thread, because a chunk may take long to read, and requests are served
+                # meanwhile.
+                checked = await asyncio.to_thread(self._checked, importing.plan, chunk)
+                if storing is not None:
+                    await storing
+                if checked.faults:
+                    raise importing.failed(checked.faults)
+                storing = asyncio.create_task(self._take(importing, checked, chunk[-1].number))
+        except asyncio.CancelledError:
+            if storing is not None:
+                storing.cancel()
+            raise
+        finally:
+            if storing is not None:
+                await storing
+
+    async def _take(self, importing: "_Import", checked: Checked, last: int) -> None:
+        """Store a chunk, which ends with line `last`, or end the import because of it."""
+        try:
+            chunk = await self._writes.run(self._store_chunk(importing.plan, checked.documents))
         except ExistsError as error:
             raise importing.failed(
                 [
-                    {"line": number, "detail": f"{line.id!r} exists"}
-                    for number, line in lines.items()
-                    if line.id in error.ids
+                    {"line": number, "detail": f"{id_!r} exists"}
+                    for id_, number in checked.numbers.items()
+                    if id_ in error.ids
                 ]
             ) from None
-        importing.taken = chunk[-1].number
-        importing.written += len(rows)
+        importing.taken = last
+        importing.written += chunk.written
 
-    def _checked(
-        self, plan: Plan, chunk: list[Numbered]
-    ) -> tuple[dict[int, Line], list[dict[str, object]]]:
-        """Return the lines that can be stored by number, and what is wrong with the others."""
-        lines: dict[int, Line] = {}
-        places: dict[str, int] = {}
+    def _checked(self, plan: Plan, chunk: list[Numbered]) -> Checked:
+        """Read a chunk's lines; of an id that comes twice the first or the last one counts."""
+        documents: dict[str, Line] = {}
+        numbers: dict[str, int] = {}
         faults: list[dict[str, object]] = []
-        for numbered in chunk:
+        for number, text in chunk:
             try:
-                line = self._line(plan, numbered.text)
+                line = self._line(plan, text)
             except errors.Problem as problem:
                 faults.append(
-                    {"line": numbered.number, "code": problem.code, "detail": problem.detail}
+                    {"line": number, "code": problem.code, "detail": problem.detail}
                     | problem.members
                 )
                 continue
-            first = places.setdefault(line.id, numbered.number)
-            if first != numbered.number:
-                if plan.on_conflict is OnConflict.ERROR:
-                    detail = f"{line.id!r} is also in line {first}"
-                    faults.append({"line": numbered.number, "detail": detail})
-                if plan.on_conflict is OnConflict.REPLACE:
-                    lines[first] = line
-                continue
-            lines[numbered.number] = line
-        return lines, faults[:MAX_ERRORS]
+            first = numbers.setdefault(line.id, number)
+            if first == number or plan.on_conflict is OnConflict.REPLACE:
+                documents[line.id] = line
+            elif plan.on_conflict is OnConflict.ERROR:
+                detail = f"{line.id!r} is also in line {first}"
+                faults.append({"line": number, "detail": detail})
+        ordered = [documents[id_] for id_ in sorted(documents)]
+        return Checked(ordered, numbers, faults[:MAX_ERRORS])
 
     def _line(self, plan: Plan, text: bytes) -> Line:
         depth = self._max_depth + (ENVELOPE_DEPTH if plan.whole else 0)
@@ -171,51 +192,43 @@ class Imports:
         created_at = None if whole.created_at is None else wire.timestamp(whole.created_at)
         return Line(whole.id, bytes(whole.data).decode(), created_at)
 
-    async def _store_chunk(self, plan: Plan, lines: list[Line]) -> list[Row]:
-        """Store a chunk and tell the cache of the ids that someone may have looked up before."""
+    async def _store_chunk(self, plan: Plan, lines: list[Line]) -> Chunk:
+        """Store a chunk and let the cache forget the documents that had been there before.
+
+        Nobody has looked up those that have just been made.
+        """
         known = await self._collections.find(plan.collection) if self._cache.enabled else None
         try:
-            rows = await self._collections.written_in(
+            chunk = await self._collections.written_in(
                 plan.collection,
-                lambda: self._store.import_documents(
+                lambda: self._bulk.store_chunk(
                     plan.collection,
                     lines,
                     replace=plan.on_conflict is OnConflict.REPLACE,
-                    exact=plan.on_conflict is OnConflict.ERROR,
+                    exact=plan.is_exact,
                 ),
             )
         except errors.Unavailable as problem:
             if problem.outcome_is_unknown and known is not None:
                 self._doubt(known, lines)
             raise
-        if rows is None:
+        if chunk is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
-        self._written.inc(len(rows))
-        if rows and self._cache.enabled:
-            await self._collections.confirm(plan.collection, known, rows[0].incarnation)
-            await self._tell(known, plan, rows)
-        return rows
+        self._written.inc(chunk.written)
+        if chunk.incarnation is not None and self._cache.enabled:
+            await self._collections.confirm(plan.collection, known, chunk.incarnation)
+            await self._forget(
+                [Key(plan.collection, chunk.incarnation, id_) for id_ in chunk.replaced]
+            )
+        return chunk
 
     def _doubt(self, known: Collection, lines: list[Line]) -> None:
         for line in lines:
             self._cache.uncertain(Key(known.name, known.incarnation, line.id))
 
-    async def _tell(self, known: Collection | None, plan: Plan, rows: list[Row]) -> None:
-        """Tell of ids that were there before; nobody knows those that have just been made."""
-        if not plan.whole:
-            return
-        ttl = None if known is None else known.settings.cache_ttl
-        for at in range(0, len(rows), AT_ONCE):
-            await asyncio.gather(
-                *(
-                    self._cache.wrote(
-                        Key(plan.collection, row.incarnation, row.id),
-                        Entry(row.version, row.document().body),
-                        ttl,
-                    )
-                    for row in rows[at : at + AT_ONCE]
-                )
-            )
+    async def _forget(self, keys: list[Key]) -> None:
+        for at in range(0, len(keys), AT_ONCE):
+            await asyncio.gather(*(self._cache.forget(key) for key in keys[at : at + AT_ONCE]))
 
 
 class _Import:
@@ -229,7 +242,15 @@ class _Import:
         self._waiting: list[Numbered] = []
         self._bytes = 0
 
-    def add(self, lines: list[bytes]) -> Iterable[list[Numbered]]:
+    async def chunks(self, parts: AsyncIterable[list[bytes]]) -> AsyncIterator[list[Numbered]]:
+        """Yield the lines that arrive, in chunks."""
+        async for part in parts:
+            for chunk in self._add(part):
+                yield chunk
+        for chunk in self._rest():
+            yield chunk
+
+    def _add(self, lines: list[bytes]) -> Iterable[list[Numbered]]:
         """Add lines and yield the chunks that are full."""
         for text in lines:
             self._number += 1
@@ -238,9 +259,9 @@ class _Import:
             self._waiting.append(Numbered(self._number, text))
             self._bytes += len(text)
             if len(self._waiting) >= CHUNK_LINES or self._bytes >= CHUNK_BYTES:
-                yield from self.rest()
+                yield from self._rest()
 
-    def rest(self) -> Iterable[list[Numbered]]:
+    def _rest(self) -> Iterable[list[Numbered]]:
         """Yield the last chunk, if there is one."""
         chunk, self._waiting, self._bytes = self._waiting, [], 0
         if chunk:

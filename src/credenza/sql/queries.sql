@@ -97,7 +97,8 @@ RETURNING documents.incarnation, documents.version, documents.created_at, docume
 -- name: import_documents
 -- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between imports), $5 texts,
 -- $6 times of creation (NULL: the time of writing), $7 true: replace what is there.
--- Rows that exist and may not be replaced are not returned.
+-- Rows that exist and may not be replaced are not returned. A new row's version is the clock, that
+-- of a row that was there before is a higher one.
 INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
 SELECT $1, lines.id, collections.incarnation, $2::bigint,
        coalesce(lines.created_at::timestamptz, $3::timestamptz), $3::timestamptz, lines.data::jsonb
@@ -105,15 +106,14 @@ FROM collections, unnest($4::text[], $5::text[], $6::text[]) AS lines (id, data,
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
 ON CONFLICT (collection, id) DO UPDATE
 SET incarnation = excluded.incarnation,
-    version = greatest(documents.version + 1, excluded.version),
+    version = greatest(documents.version, excluded.version) + 1,
     created_at = excluded.created_at,
     updated_at = excluded.updated_at,
     data = excluded.data
 WHERE documents.incarnation < excluded.incarnation
    OR (documents.incarnation = excluded.incarnation
        AND (documents.data IS NULL OR $7::boolean))
-RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
-          documents.updated_at, documents.data::text AS data;
+RETURNING documents.incarnation, documents.id, documents.version;
 
 -- name: reap_tombstones
 -- Deletes at most $3 tombstones that are older than $2.
