@@ -19,7 +19,7 @@ FLOORS = (
     ("locks",),
     ("store", "bulk"),
     ("collections", "lists"),
-    ("documents", "transfer"),
+    ("documents", "transfer", "exports"),
     ("upkeep", "web"),
     ("app",),
     ("serving", "supervisor"),
@@ -127,7 +127,7 @@ def test_the_web_knows_neither_store_nor_cache_nor_sql() -> None:
 
 HOMES = {
     "os.environ": {"supervisor", "upkeep"},
-    "asyncpg": {"database", "store", "lists", "embedded", "commands"},
+    "asyncpg": {"database", "store", "bulk", "lists", "embedded", "commands"},
     "pydantic_settings": {"settings"},
     "redis": {"cache"},
     "sqlalchemy": {"commands"},

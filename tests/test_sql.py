@@ -32,7 +32,7 @@ SAMPLES: dict[str, list[Any]] = {
     "replace_document": ["c", "a", 9, NOW, "1", None, None],
     "lock_document": ["c", "a"],
     "delete_document": ["c", "a", 9, NOW, None, None, None],
-    "import_documents": ["c", 9, NOW, ["a", "new"], ["1", "2"], [None, None], True],
+    "import_documents": ["c", 9, NOW, "a\x1enew", "1\x1e2", "\x1e", True, 2],
     "reap_tombstones": ["c", NOW, 10],
     "purge_documents": ["c", 10],
     "get_collection": ["c"],
@@ -47,10 +47,13 @@ SAMPLES: dict[str, list[Any]] = {
     "add_secret": ["_system", "new", "key"],
     "get_secret": ["_system", "cursor"],
 }
-"""Arguments for each statement; all but one find or write a row. `list_documents` is below."""
+"""Arguments for each statement; all but one find or write a row. Those with gaps are below."""
 
-KEYLESS = {"get_revision", "get_durability"}
-"""Sent to a node, not to a collection."""
+KEYLESS = {"get_revision", "get_durability", "read_export"}
+"""Sent to a node, not to a collection; `read_export` to where its transaction is already."""
+
+ORDERED = ("list_documents", "open_export")
+"""Statements with gaps that a query fills."""
 
 LISTS = [
     [],
@@ -72,6 +75,12 @@ def prepared(
         **part.fragments, limit=number + 2, max_bytes=number + 3
     )
     return text, ["c", *part.arguments, limit, 1 << 20]
+
+
+def opened(pairs: list[tuple[str, str]]) -> tuple[str, list[Any]]:
+    """Return the statement that opens an export, and its arguments, as `bulk` sends it."""
+    part = query.to_sql(query.parse(pairs))
+    return QUERIES["open_export"].format(**part.fragments, rows=3), ["c", *part.arguments]
 
 
 INTO = "INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at)"
@@ -160,7 +169,7 @@ def nodes(plan: list[asyncpg.Record]) -> Iterator[dict[str, Any]]:
 
 def test_each_statement_has_a_sample() -> None:
     """A new statement is tried as well, or is named here."""
-    assert set(QUERIES) == {*SAMPLES, *KEYLESS, "list_documents"}
+    assert set(QUERIES) == {*SAMPLES, *KEYLESS, *ORDERED}
 
 
 async def test_each_statement_stays_in_one_shard(sharded: asyncpg.Connection) -> None:
@@ -183,6 +192,15 @@ async def test_pages_stay_in_one_shard(
     assert len(await sharded.fetch(following, *more)) == 2
     assert len(await shards_of(sharded, text, *arguments)) == 1
     assert len(await shards_of(sharded, following, *more)) == 1
+
+
+@pytest.mark.parametrize("pairs", LISTS)
+async def test_exports_stay_in_one_shard(
+    sharded: asyncpg.Connection, pairs: list[tuple[str, str]]
+) -> None:
+    """The cursor's query touches one shard, so that its transaction stays there."""
+    text, arguments = opened(pairs)
+    assert len(await shards_of(sharded, text, *arguments)) == 1
 
 
 @pytest.mark.parametrize(
@@ -216,13 +234,13 @@ VOLATILE = re.compile(
     r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|nextval|currval"
     r"|random|random_normal|gen_random_uuid|uuidv[47]|setseed|txid_\w+|pg_\w*advisory\w*|pg_notify)"
     r"\s*\(|\b(current_timestamp|current_time|current_date|localtime|localtimestamp)\b"
-    r"|\b(listen|notify|merge|declare)\b",
+    r"|\b(listen|notify|merge)\b",
     re.IGNORECASE,
 )
 FRAGMENTS = (Path(credenza.__file__).parent / "query" / "compile.py").read_text()
 
 
-@pytest.mark.parametrize("name", [*SAMPLES, "list_documents"])
+@pytest.mark.parametrize("name", [*SAMPLES, *ORDERED])
 def test_each_statement_names_its_collection_first(name: str) -> None:
     """$1 is the collection of every table that a statement names."""
     text = QUERIES[name]
@@ -240,6 +258,12 @@ def test_nothing_volatile_is_called(text: str) -> None:
     """Times, versions and ids are parameters: engines refuse what differs from node to node."""
     assert VOLATILE.search(text) is None
     assert VOLATILE.search(text.replace("$1", "now()") if "$1" in text else "now()")
+
+
+def test_one_statement_holds_a_cursor() -> None:
+    """An export alone, because who routes must then keep the whole transaction where it began."""
+    holding = {name for name, text in QUERIES.items() if re.search(r"\b(DECLARE|FETCH)\b", text)}
+    assert holding == {"open_export", "read_export"}
 
 
 SPOKEN = re.compile(

@@ -12,6 +12,7 @@ from credenza.cache import Cache
 from credenza.collections import Collections
 from credenza.database import Database
 from credenza.documents import Documents
+from credenza.exports import Exports
 from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
 from credenza.records import Records
@@ -49,6 +50,7 @@ class Service:
             self.store, self.cache, self.collections, self.writes, self.metrics
         )
         self.lists = Lists(self.store, settings)
+        self.exports = Exports(self.bulk, self.metrics)
         self.imports = Imports(
             self.bulk, self.cache, self.collections, self.writes, self.metrics, settings
         )
@@ -114,7 +116,7 @@ def _create_api(service: Service, single: DocumentEndpoints) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    many = ListEndpoints(service.lists, service.imports, Bodies(service.settings))
+    many = ListEndpoints(service.lists, service.exports, service.imports, Bodies(service.settings))
     root = APIRouter(generate_unique_id_function=_operation_id)
     _operations(service).mount(app, root)
     routers = (root, *_document_routers(single, many), _collections_router(service))

@@ -3,12 +3,24 @@
 Must not know HTTP, the cache, or how connections are made.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
+from typing import Final
+
+import asyncpg
 
 from credenza import errors, wire
 from credenza.database import Connection, Database
 from credenza.rows import Chunk, Clock, ExistsError, Line
+
+EXPORT_ROWS: Final = 500
+"""Rows of an export that are read at once."""
+
+EXPORT_BYTES: Final = 1024 * 1024
+"""Bytes of data that so many rows may have."""
+
+LARGE_ROWS: Final = 8
+"""Rows that are read at once where they may have more."""
 
 
 class Bulk:
@@ -32,20 +44,45 @@ class Bulk:
         ) as connection:
             # A statement is a transaction by itself, unless something is decided after it.
             async with connection.raw.transaction() if exact else nullcontext():
-                found = await connection.fetch(
+                (row,) = await connection.fetch(
                     *("import_documents", collection, version, wire.moment(version)),
-                    *(ids, texts, times, replace),
+                    *(_joined(ids), _joined(texts), _joined(times), replace, len(lines)),
                 )
-                if exact and found and len(found) < len(lines):
-                    raise ExistsError(set(ids) - {row["id"] for row in found})
-            if not found:
+                if exact and 0 < row["written"] < len(lines):
+                    raise ExistsError(set(ids).difference(row["ids"]))
+            if not row["written"]:
                 if not await self._exists(connection, collection):
                     return None
                 if exact:
                     raise ExistsError(set(ids))
-        replaced = [row["id"] for row in found if row["version"] > version]
-        return Chunk(len(found), replaced, found[0]["incarnation"] if found else None)
+        return Chunk(row["written"], row["replaced"] or [], row["incarnation"])
+
+    async def export(
+        self, collection: str, fragments: dict[str, str], arguments: Sequence[object]
+    ) -> AsyncGenerator[list[asyncpg.Record], None]:
+        """Yield all rows, some at a time, as they were at one moment; close it where it is left.
+
+        It holds a connection until then. `fragments` fill the statement's gaps.
+        """
+        text = self._database.query("open_export").format(**fragments, rows=EXPORT_ROWS)
+        read = self._database.query("read_export")
+        async with (
+            self._database.export_connection(blames=errors.InvalidQuery) as connection,
+            connection.raw.transaction(),
+        ):
+            await connection.send("open_export", text, collection, *arguments)
+            ahead: int | None = EXPORT_BYTES + 1  # nobody knows yet
+            while ahead is not None:
+                number = EXPORT_ROWS if ahead <= EXPORT_BYTES else LARGE_ROWS
+                rows = await connection.send("read_export", read.format(rows=number))
+                ahead = rows[-1]["ahead"] if rows else None
+                if rows:
+                    yield rows
 
     async def _exists(self, connection: Connection, collection: str) -> bool:
         rows = await connection.fetch("get_collection", collection)
         return bool(rows) and rows[0]["settings"] is not None
+
+
+def _joined(column: Sequence[str | None]) -> str:
+    return "\x1e".join(text or "" for text in column)

@@ -23,6 +23,9 @@ CANCEL_SECONDS: Final = 1.0
 GRACE_SECONDS: Final = 2.0
 """How much longer than the server's own time-out the driver waits for an answer."""
 
+EXPORTS: Final = 2
+"""Exports that a process has under way at once; each has a connection beside the pool."""
+
 DATABASE_AWAY: Final = (
     OSError,
     TimeoutError,
@@ -88,6 +91,7 @@ class Database:
         """The password that the server has last taken."""
         self._pool = self._new_pool(url, settings.database_pool_size)
         self._probing = self._new_pool(url, 1)
+        self._exporting = self._new_pool(url, EXPORTS)
 
     def _new_pool(self, url: str, size: int) -> asyncpg.Pool:
         settings = self._settings
@@ -117,7 +121,8 @@ class Database:
                 raise
             return await asyncpg.connect(*arguments, **options | {"password": self._accepted})
         if self._accepted not in {None, password}:
-            await self._pool.expire_connections()  # each of them at its next use
+            for pool in (self._pool, self._exporting):
+                await pool.expire_connections()  # each of them at its next use
         self._accepted = password
         return connection
 
@@ -141,6 +146,7 @@ class Database:
         """Make the pool; connections are made when they are needed."""
         await self._pool
         await self._probing
+        await self._exporting
 
     async def close(self) -> None:
         """Close the connections; what does not end within some seconds is cut off."""
@@ -148,9 +154,11 @@ class Database:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pool.close()
                 await self._probing.close()
+                await self._exporting.close()
         except TimeoutError:
             self._pool.terminate()
             self._probing.terminate()
+            self._exporting.terminate()
 
     def query(self, name: str) -> str:
         """Return the text of the statement of that name."""
@@ -187,6 +195,12 @@ class Database:
         committed: its problem says `outcome: unknown`.
         """
         async with self._lent(self._pool, blames=blames, writes=writes) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def export_connection(self, *, blames: type[errors.Problem]) -> AsyncIterator[Connection]:
+        """Lend one of the EXPORTS connections that may be held for as long as a client reads."""
+        async with self._lent(self._exporting, blames=blames, writes=False) as connection:
             yield connection
 
     @asynccontextmanager

@@ -1,11 +1,10 @@
-"""Lists: pages of documents in an order, and exports page by page in bounded memory.
+"""Lists: pages of documents in an order.
 
 Must not know HTTP. Lists are read from the store; nothing of them is cached.
 """
 
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -14,9 +13,6 @@ from credenza import errors, wire
 from credenza.query import Cursors, Position, Query, to_sql
 from credenza.settings import Settings
 from credenza.store import Store
-
-EXPORT_LIMIT: Final = 500
-"""Documents that an export reads at once."""
 
 CURSOR_KEY: Final = "cursor"
 
@@ -44,23 +40,7 @@ class Lists:
         cursors = await self._cursors()
         rows, more = await self._rows(collection, query, cursors.read(query, collection))
         cursor = cursors.write(query, collection, rows[-1]["position"]) if more else None
-        return Page([_item(query, row) for row in rows], cursor)
-
-    async def export(self, collection: str, query: Query) -> AsyncIterator[bytes]:
-        """Yield all items, a line each, some hundred at a time.
-
-        What exists throughout, and whose sort key does not change, appears exactly once.
-        """
-        if query.cursor is not None:
-            raise errors.InvalidQuery("An export has no pages, so that it takes no cursor.")
-        chunk = replace(query, limit=EXPORT_LIMIT)
-        position: Position | None = None
-        more = True
-        while more:
-            rows, more = await self._rows(collection, chunk, position)
-            if rows:
-                position = tuple(rows[-1]["position"])
-                yield b"".join(_item(query, row) + b"\n" for row in rows)
+        return Page([item(query, row) for row in rows], cursor)
 
     async def _rows(
         self, collection: str, query: Query, position: Position | None
@@ -87,7 +67,8 @@ class Lists:
         return self._kept_key
 
 
-def _item(query: Query, row: asyncpg.Record) -> bytes:
+def item(query: Query, row: asyncpg.Record) -> bytes:
+    """Return a row as its view has it."""
     data: str = row["data"]
     if query.view == "data":
         return data.encode()

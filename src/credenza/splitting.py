@@ -60,11 +60,14 @@ class Lines(_Splitter):
         self._line = bytearray()
 
     def _split(self, chunk: bytes) -> Iterator[bytes]:
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            self._add(end)
-            yield self._take()
-        self._add(rest)
+        first, *others = chunk.split(b"\n")
+        self._add(first)
+        if not others:
+            return
+        yield self._take()
+        for line in others[:-1]:
+            yield self._ended(line)
+        self._add(others[-1])
 
     def _finish(self) -> Iterator[bytes]:
         if self._line:
@@ -72,16 +75,24 @@ class Lines(_Splitter):
 
     def _add(self, piece: bytes) -> None:
         self._line += piece
-        if len(self._line) - self._line.endswith(b"\r") > self._max_line:
+        self._limit(len(self._line) - self._line.endswith(b"\r"))
+
+    def _take(self) -> bytes:
+        line = bytes(self._line)
+        self._line.clear()
+        return self._ended(line)
+
+    def _ended(self, line: bytes) -> bytes:
+        line = line.removesuffix(b"\r")
+        self._limit(len(line))
+        self._number += 1
+        return line if line.strip(_SPACE) else b""
+
+    def _limit(self, length: int) -> None:
+        if length > self._max_line:
             raise errors.PayloadTooLarge(
                 f"Line {self._number} has more than {self._max_line:,} bytes.", line=self._number
             )
-
-    def _take(self) -> bytes:
-        line = bytes(self._line.removesuffix(b"\r"))
-        self._line.clear()
-        self._number += 1
-        return line if line.strip(_SPACE) else b""
 
 
 _IN_STRING = re.compile(rb'["\\]')

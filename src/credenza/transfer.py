@@ -5,11 +5,11 @@ the lines come from.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import uuid_utils
@@ -57,11 +57,16 @@ class Plan:
         return self.whole and self.on_conflict is OnConflict.ERROR
 
 
-class Numbered(NamedTuple):
-    """A line and its place in the import, from 1."""
+class Part(NamedTuple):
+    """Lines that follow each other in an import, and the number of the first; blank ones empty."""
 
-    number: int
-    text: bytes
+    first: int
+    lines: list[bytes]
+
+    @property
+    def last(self) -> int:
+        """The number of the last line."""
+        return self.first + len(self.lines) - 1
 
 
 class Checked(NamedTuple):
@@ -103,7 +108,7 @@ class Imports:
         self._max_bytes = settings.max_body_bytes
         self._max_depth = settings.max_depth
 
-    async def run(self, plan: Plan, parts: AsyncIterable[list[bytes]]) -> wire.ImportReport:
+    async def run(self, plan: Plan, lines: AsyncIterable[list[bytes]]) -> wire.ImportReport:
         """Store the lines that arrive; empty ones count but mean nothing.
 
         ImportFailed ends it at the first chunk with a bad line: what came before is stored, and
@@ -111,7 +116,7 @@ class Imports:
         """
         importing = _Import(plan)
         try:
-            await self._take_all(importing, parts)
+            await self._take_all(importing, lines)
         except errors.PayloadTooLarge as problem:
             raise importing.failed([{"detail": problem.detail}]) from None
         except errors.Problem as problem:
@@ -119,31 +124,31 @@ class Imports:
             raise
         return wire.ImportReport(taken=importing.taken, written=importing.written)
 
-    async def _take_all(self, importing: "_Import", parts: AsyncIterable[list[bytes]]) -> None:
+    async def _take_all(self, importing: "_Import", lines: AsyncIterable[list[bytes]]) -> None:
         """Take chunk after chunk; one is stored while the next one is read and checked."""
-        storing: asyncio.Task[None] | None = None
+        storing = _Behind()
         try:
-            async for chunk in importing.chunks(parts):
-                # In a thread, because a chunk may take long to read, and requests are served
-                # meanwhile.
-                checked = await asyncio.to_thread(self._checked, importing.plan, chunk)
-                if storing is not None:
-                    await storing
-                if checked.faults:
-                    raise importing.failed(checked.faults)
-                storing = asyncio.create_task(self._take(importing, checked, chunk[-1].number))
-        except asyncio.CancelledError:
-            if storing is not None:
-                storing.cancel()
+            async for part in importing.parts(lines):
+                # In a thread, because it may take long, and requests are served meanwhile.
+                checked = await asyncio.to_thread(self._checked, importing.plan, part)
+                await storing.end()
+                importing.refuse(checked.faults)
+                storing.begin(self._take(importing, checked, part.last))
+        except errors.Problem:
+            await storing.end()  # what went wrong there was before
             raise
-        finally:
-            if storing is not None:
-                await storing
+        except BaseException:
+            storing.drop()
+            raise
+        await storing.end()
 
     async def _take(self, importing: "_Import", checked: Checked, last: int) -> None:
         """Store a chunk, which ends with line `last`, or end the import because of it."""
+        written = 0
         try:
-            chunk = await self._writes.run(self._store_chunk(importing.plan, checked.documents))
+            if checked.documents:
+                store = self._store_chunk(importing.plan, checked.documents)
+                written = (await self._writes.run(store)).written
         except ExistsError as error:
             raise importing.failed(
                 [
@@ -153,14 +158,16 @@ class Imports:
                 ]
             ) from None
         importing.taken = last
-        importing.written += chunk.written
+        importing.written += written
 
-    def _checked(self, plan: Plan, chunk: list[Numbered]) -> Checked:
+    def _checked(self, plan: Plan, part: Part) -> Checked:
         """Read a chunk's lines; of an id that comes twice the first or the last one counts."""
         documents: dict[str, Line] = {}
         numbers: dict[str, int] = {}
         faults: list[dict[str, object]] = []
-        for number, text in chunk:
+        for number, text in enumerate(part.lines, part.first):
+            if not text:
+                continue
             try:
                 line = self._line(plan, text)
             except errors.Problem as problem:
@@ -209,7 +216,7 @@ class Imports:
                 ),
             )
         except errors.Unavailable as problem:
-            if problem.outcome_is_unknown and known is not None:
+            if problem.outcome_is_unknown and known is not None and plan.whole:
                 self._doubt(known, lines)
             raise
         if chunk is None:
@@ -231,6 +238,28 @@ class Imports:
             await asyncio.gather(*(self._cache.forget(key) for key in keys[at : at + AT_ONCE]))
 
 
+class _Behind:
+    """A job that goes on behind what is done meanwhile; one at a time."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, job: Coroutine[Any, Any, None]) -> None:
+        """Begin a job; the last one has come to its end."""
+        self._task = asyncio.create_task(job)
+
+    async def end(self) -> None:
+        """Wait for the job, if there is one; what it raises is raised here, once."""
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    def drop(self) -> None:
+        """Wait no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+
 class _Import:
     """One import under way: what was taken, and the lines that wait for their chunk to be full."""
 
@@ -238,34 +267,31 @@ class _Import:
         self.plan = plan
         self.taken = 0
         self.written = 0
-        self._number = 0
-        self._waiting: list[Numbered] = []
+        self._first = 1
+        self._waiting: list[bytes] = []
         self._bytes = 0
 
-    async def chunks(self, parts: AsyncIterable[list[bytes]]) -> AsyncIterator[list[Numbered]]:
-        """Yield the lines that arrive, in chunks."""
-        async for part in parts:
-            for chunk in self._add(part):
-                yield chunk
-        for chunk in self._rest():
-            yield chunk
+    async def parts(self, lines: AsyncIterable[list[bytes]]) -> AsyncIterator[Part]:
+        """Yield the lines that arrive, as many at once as a chunk has."""
+        async for some in lines:
+            for line in some:
+                self._waiting.append(line)
+                self._bytes += len(line)
+                if len(self._waiting) == CHUNK_LINES or self._bytes >= CHUNK_BYTES:
+                    yield self._cut()
+        if self._waiting:
+            yield self._cut()
 
-    def _add(self, lines: list[bytes]) -> Iterable[list[Numbered]]:
-        """Add lines and yield the chunks that are full."""
-        for text in lines:
-            self._number += 1
-            if not text:
-                continue
-            self._waiting.append(Numbered(self._number, text))
-            self._bytes += len(text)
-            if len(self._waiting) >= CHUNK_LINES or self._bytes >= CHUNK_BYTES:
-                yield from self._rest()
+    def _cut(self) -> Part:
+        part = Part(self._first, self._waiting)
+        self._first += len(self._waiting)
+        self._waiting, self._bytes = [], 0
+        return part
 
-    def _rest(self) -> Iterable[list[Numbered]]:
-        """Yield the last chunk, if there is one."""
-        chunk, self._waiting, self._bytes = self._waiting, [], 0
-        if chunk:
-            yield chunk
+    def refuse(self, faults: list[dict[str, object]]) -> None:
+        """Raise the refusal of a chunk with bad lines."""
+        if faults:
+            raise self.failed(faults)
 
     def failed(self, faults: list[dict[str, object]]) -> errors.ImportFailed:
         """Return the refusal: what is stored, what is wrong, and the line to resume from."""

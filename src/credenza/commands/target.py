@@ -136,4 +136,4 @@ class _Direct:
 
     def export(self, collection: str, view: View) -> AsyncIterator[bytes]:
         """Yield lines as the service would."""
-        return self._service.lists.export(collection, query.parse([("view", view)]))
+        return self._service.exports.lines(collection, query.parse([("view", view)]))

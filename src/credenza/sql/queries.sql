@@ -96,24 +96,34 @@ RETURNING documents.incarnation, documents.version, documents.created_at, docume
 
 -- name: import_documents
 -- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between imports), $5 texts,
--- $6 times of creation (NULL: the time of writing), $7 true: replace what is there.
--- Rows that exist and may not be replaced are not returned. A new row's version is the clock, that
+-- $6 times of creation (none: the time of writing), each joined by U+001E, which is in none of them
+-- (an array costs the driver a look at each element); $7 true: replace what is there, $8 how many.
+-- Rows that exist and may not be replaced are not written. A new row's version is the clock, that
 -- of a row that was there before is a higher one.
-INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
-SELECT $1, lines.id, collections.incarnation, $2::bigint,
-       coalesce(lines.created_at::timestamptz, $3::timestamptz), $3::timestamptz, lines.data::jsonb
-FROM collections, unnest($4::text[], $5::text[], $6::text[]) AS lines (id, data, created_at)
-WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-ON CONFLICT (collection, id) DO UPDATE
-SET incarnation = excluded.incarnation,
-    version = greatest(documents.version, excluded.version) + 1,
-    created_at = excluded.created_at,
-    updated_at = excluded.updated_at,
-    data = excluded.data
-WHERE documents.incarnation < excluded.incarnation
-   OR (documents.incarnation = excluded.incarnation
-       AND (documents.data IS NULL OR $7::boolean))
-RETURNING documents.incarnation, documents.id, documents.version;
+WITH stored AS (
+    INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+    SELECT $1, lines.id, collections.incarnation, $2::bigint,
+           coalesce(lines.created_at::timestamptz, $3::timestamptz), $3::timestamptz,
+           lines.data::jsonb
+    FROM collections,
+         unnest(string_to_array($4::text, E'\x1e'), string_to_array($5::text, E'\x1e'),
+                string_to_array($6::text, E'\x1e', '')) AS lines (id, data, created_at)
+    WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+    ON CONFLICT (collection, id) DO UPDATE
+    SET incarnation = excluded.incarnation,
+        version = greatest(documents.version, excluded.version) + 1,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        data = excluded.data
+    WHERE documents.incarnation < excluded.incarnation
+       OR (documents.incarnation = excluded.incarnation
+           AND (documents.data IS NULL OR $7::boolean))
+    RETURNING documents.incarnation, documents.id, documents.version
+)
+SELECT max(stored.incarnation) AS incarnation, count(*) AS written,
+       array_agg(stored.id) FILTER (WHERE stored.version > $2::bigint) AS replaced,
+       CASE WHEN count(*) < $8::bigint THEN array_agg(stored.id) END AS ids
+FROM stored;
 
 -- name: reap_tombstones
 -- Deletes at most $3 tombstones that are older than $2.
@@ -260,3 +270,31 @@ FROM (
 ) AS page
 WHERE page.bytes - octet_length(page.data) < ${max_bytes}::bigint
 ORDER BY page.place;
+
+-- name: open_export
+-- All documents in order, to be read bit by bit in the transaction of this statement. `ahead` is
+-- how many bytes of data the next {rows} rows have, NULL after the last one: who reads knows by it
+-- how much may come. OFFSET keeps each text from being made twice.
+DECLARE export NO SCROLL CURSOR FOR
+SELECT page.id, page.version, page.created_at, page.updated_at, page.data,
+       sum(octet_length(page.data)) OVER (
+           ORDER BY {order} ROWS BETWEEN 1 FOLLOWING AND {rows} FOLLOWING) AS ahead
+FROM (
+    SELECT found.*, found.selected::text AS data
+    FROM (
+        SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+               {select} AS selected, {keys}
+        FROM documents
+        WHERE documents.collection = $1
+          AND documents.data IS NOT NULL
+          AND documents.incarnation =
+              (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+          AND {where}
+        ORDER BY {order}
+    ) AS found
+    OFFSET 0
+) AS page
+ORDER BY {order};
+
+-- name: read_export
+FETCH FORWARD {rows} FROM export;

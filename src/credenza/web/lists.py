@@ -1,13 +1,16 @@
 """Many documents: pages, exports and imports; below `/data` and `/v1/data/{collection}` alike."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from credenza import errors, query, wire
+from credenza.exports import Exports
 from credenza.lists import Lists
 from credenza.transfer import Imports, OnConflict, Plan
 from credenza.web import openapi
@@ -28,8 +31,9 @@ Part = dict[str, Any]
 class ListEndpoints:
     """The endpoints of many documents."""
 
-    def __init__(self, lists: Lists, imports: Imports, bodies: Bodies) -> None:
+    def __init__(self, lists: Lists, exports: Exports, imports: Imports, bodies: Bodies) -> None:
         self._lists = lists
+        self._exports = exports
         self._imports = imports
         self._bodies = bodies
 
@@ -59,11 +63,9 @@ class ListEndpoints:
         if all(name != "view" for name, _ in pairs):
             pairs.append(("view", "data"))
         wanted = query.parse(pairs)
-        lines = self._lists.export(collection_of(request), wanted)
+        lines = self._exports.lines(collection_of(request), wanted)
         first = await anext(lines, b"")  # a query that fails is refused before the answer begins
-        return StreamingResponse(
-            _after(first, lines), headers={"Cache-Control": "no-store"}, media_type=NDJSON
-        )
+        return _Export(first, lines)
 
     async def import_(self, request: Request) -> Response:
         """Store each line of the body as a document; a bare value unless `view=document`."""
@@ -80,8 +82,7 @@ def _in_parts(body: bytes, headers: dict[str, str]) -> Response:
     if len(body) <= PART_BYTES:
         return Response(body, headers=headers, media_type=JSON)
     headers["Content-Length"] = str(len(body))
-    parts = (body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES))
-    return StreamingResponse(_each(parts), headers=headers, media_type=JSON)
+    return StreamingResponse(_each(_parts(body)), headers=headers, media_type=JSON)
 
 
 async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -89,10 +90,31 @@ async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
+class _Export(StreamingResponse):
+    """Lines in parts; however it ends, the export ends with it."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(
+            _after(first, rest), headers={"Cache-Control": "no-store"}, media_type=NDJSON
+        )
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._rest):
+            await super().__call__(scope, receive, send)
+
+
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
+    """Yield the lines in parts that also a slow client takes in time."""
+    for part in _parts(first):
+        yield part
     async for lines in rest:
-        yield lines
+        for part in _parts(lines):
+            yield part
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    return (body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES))
 
 
 def _pairs(request: Request) -> Pairs:

@@ -1,0 +1,50 @@
+"""Exports: all documents that a query finds, as they were at one moment, in bounded memory.
+
+Must not know HTTP, nor how the rows are read. Few exports are under way at once, because each holds
+a connection and has PostgreSQL keep what was there when it began.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from credenza import errors
+from credenza.bulk import Bulk
+from credenza.database import EXPORTS
+from credenza.lists import item
+from credenza.query import Query, to_sql
+from credenza.telemetry import Metrics
+
+RETRY_SECONDS: Final = 5
+"""When to ask again while there are too many."""
+
+
+class Exports:
+    """The exports of one process."""
+
+    def __init__(self, bulk: Bulk, metrics: Metrics) -> None:
+        self._bulk = bulk
+        self._free = EXPORTS
+        self._refused = metrics.refused
+
+    async def lines(self, collection: str, query: Query) -> AsyncGenerator[bytes, None]:
+        """Yield all items, a line each, some hundred at a time; close it where it is left.
+
+        Overloaded where too many exports are under way, InvalidQuery or QueryTooExpensive where the
+        query is at fault; all before the first lines come.
+        """
+        if query.cursor is not None:
+            raise errors.InvalidQuery("An export has no pages, so that it takes no cursor.")
+        if not self._free:
+            self._refused.inc()
+            raise errors.Overloaded(f"{EXPORTS} exports are under way.", retry_after=RETRY_SECONDS)
+        self._free -= 1
+        try:
+            statement = to_sql(query)
+            async with aclosing(
+                self._bulk.export(collection, statement.fragments, statement.arguments)
+            ) as parts:
+                async for rows in parts:
+                    yield b"".join(item(query, row) + b"\n" for row in rows)
+        finally:
+            self._free += 1
