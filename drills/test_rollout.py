@@ -61,8 +61,8 @@ REVISION = '''"""Another column, as a later version would add."""
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -79,9 +79,9 @@ def downgrade() -> None:
 @pytest.fixture
 def next_version(tmp_path: Path) -> str:
     """An image of this commit with one more migration."""
-    (tmp_path / "0002_drill.py").write_text(REVISION)
+    (tmp_path / "0003_drill.py").write_text(REVISION)
     versions = "/opt/service/credenza/sql/migrations/versions/"
-    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY 0002_drill.py {versions}\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY 0003_drill.py {versions}\n")
     run("docker", "build", "--tag", NEXT, tmp_path)
     load_image(NEXT)
     return NEXT
@@ -95,14 +95,14 @@ def test_migration(cluster: Cluster, next_version: str, measured: Measured) -> N
         cluster.kubectl("set", "image", "deployment/credenza", *pair)
         cluster.rolled_out()
         migrated = _migrations(cluster)
-        assert cluster.sql("SELECT version_num FROM alembic_version") == "0002"
+        assert cluster.sql("SELECT version_num FROM alembic_version") == "0003"
         cluster.kubectl("rollout", "undo", "deployment/credenza")
         cluster.rolled_out()
         back = _migrations(cluster)
         load.until(len(load.requests) + 200)
     told = load.told()
     cluster.sql("ALTER TABLE documents DROP COLUMN drill")
-    cluster.sql("UPDATE alembic_version SET version_num = '0001'")
+    cluster.sql("UPDATE alembic_version SET version_num = '0002'")
     # A second run of the revision would have failed: the column was there.
     assert migrated == back == 0, "a migration has failed, so it ran twice"
     measured(f"{told}; migrated once by two replicas, then two of the old version on its schema")

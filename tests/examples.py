@@ -33,6 +33,7 @@ KINDS = {
     "version": r"\b1[0-9]{15}\b",
     "time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",
     "date": r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
+    "tag": r'(?<=W/")[A-Za-z0-9_-]{22}(?=")',
     "cursor": r"(?<=cursor=)[A-Za-z0-9_.-]+",
 }
 """What is another one at each run, and its form."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from credenza import query, sql, values
 from credenza.database import Database
 from credenza.settings import Settings
-from credenza.store import Store
+from credenza.snapshots import Snapshots
 from credenza.telemetry import Metrics
 from servers import Postgres, until
 
@@ -124,7 +124,7 @@ class Bench:
     async def _open(self, url: str) -> None:
         self.raw: asyncpg.Connection = await asyncpg.connect(url)
         self._database = Database(Settings(database_pool_size=1), url=url, metrics=Metrics())
-        self._store = Store(self._database)
+        self._snapshots = Snapshots(self._database)
         await self._database.open()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -167,11 +167,12 @@ class Bench:
         """Return the rows of a page, and whether there are more."""
         wanted = query.parse(pairs)
         statement = query.to_sql(wanted, position or CURSORS.read(wanted, collection))
-        return self.run(
-            self._store.list_documents(
+        rows, more, _ = self.run(
+            self._snapshots.page(
                 collection, statement.fragments, statement.arguments, wanted.limit, 1 << 30
             )
         )
+        return rows, more
 
     def ids(self, collection: str, *pairs: tuple[str, str]) -> str:
         """Return the ids that a query finds, in a row."""
@@ -189,18 +190,27 @@ def metadata_of(number: int) -> dict[str, Any]:
 
 async def make(server: Postgres, name: str, changes: Sequence[str]) -> None:
     """Make a database with the schema, and change it."""
-    path = Path(sql.__file__).parent / "migrations" / "versions" / "0001_documents.py"
-    spec = importlib.util.spec_from_file_location("documents_0001", path)
-    assert spec is not None
-    assert spec.loader is not None
-    migration = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(migration)
+    schema = [statement for path in sorted(VERSIONS.glob("[0-9]*.py")) for statement in made(path)]
     connection = await asyncpg.connect(server.url)
     # It is there where a module's tests were spread, so that its fixtures are made again.
     await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
     connection = await asyncpg.connect(server.database(name))
-    for statement in (*migration.UPGRADE, *changes):
+    for statement in (*schema, *changes):
         await connection.execute(statement)
     await connection.close()
+
+
+VERSIONS = Path(sql.__file__).parent / "migrations" / "versions"
+
+
+def made(path: Path) -> tuple[str, ...]:
+    """Return the statements of a revision that make the schema's objects."""
+    spec = importlib.util.spec_from_file_location(f"revision_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    migration = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(migration)
+    statements: tuple[str, ...] = migration.UPGRADE
+    return statements

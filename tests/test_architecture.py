@@ -14,12 +14,12 @@ ROOT = Path(credenza.__file__).parent
 FLOORS = (
     ("sql", "errors", "settings", "tallies", "lifecycle", "patience", "samples"),
     ("telemetry",),
-    ("records", "values", "splitting", "conditions", "groups", "writes", "wire"),
+    ("records", "values", "splitting", "conditions", "groups", "slots", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
     ("locks",),
-    ("store", "bulk"),
+    ("store", "bulk", "snapshots"),
     ("collections", "lists"),
-    ("documents", "transfer", "exports"),
+    ("documents", "transfer", "exports", "pages"),
     ("upkeep", "web"),
     ("app",),
     ("serving", "supervisor"),
@@ -127,7 +127,7 @@ def test_the_web_knows_neither_store_nor_cache_nor_sql() -> None:
 
 HOMES = {
     "os.environ": {"supervisor", "upkeep"},
-    "asyncpg": {"database", "store", "bulk", "lists", "embedded", "commands"},
+    "asyncpg": {"database", "store", "bulk", "snapshots", "lists", "embedded", "commands"},
     "pydantic_settings": {"settings"},
     "redis": {"cache"},
     "sqlalchemy": {"commands"},

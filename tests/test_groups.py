@@ -9,8 +9,9 @@ from typing import Any
 import httpx2
 
 from conftest import Serve
+from credenza.documents import WRITERS
 from credenza.groups import MAX_MEMBERS, Groups
-from credenza.store import READERS, WRITERS
+from credenza.store import READERS
 from databases import connected, create_migrated, statements
 from servers import PATIENCE, Postgres
 

@@ -50,6 +50,7 @@ METHODS = ("GET", "GET", "GET", "HEAD", "HEAD", *WRITES, "OPTIONS", "BREW")
 MASKS = (
     (rb"ttl=\d+", b"ttl=N"),
     (rb"\d{16}", b"VERSION"),
+    (rb'W/"[\w-]{22}"', b"TAG"),
     (rb"\d{4}-\d\d-\d\dT[\d:.]+Z", b"TIME"),
     (rb"\w{3}, \d\d \w{3} 20\d\d [\d:]+ GMT", b"DATE"),
     (rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f-]{17}", b"ID"),

@@ -69,6 +69,33 @@ async def test_a_migrated_database_is_a_fresh_one(postgres: Postgres, serve: Ser
         assert client.put("/v1/data/c/gone", json=1).json()["version"] > 8
 
 
+async def test_no_list_tag_comes_back_with_the_schema(postgres: Postgres, serve: Serve) -> None:
+    """What is written while the schema has no change slots counts: a tag from before is void."""
+    name = await create_database(postgres)
+    url = postgres.database(name)
+    migrated(url, "--to", OLDEST)
+    tags = []
+    async with connected(postgres, name) as connection:
+        await connection.execute(STORED)
+        for number in range(2):
+            migrated(url)
+            with serve(database_url=url).client() as client:
+                found = client.get("/v1/data/c")
+                tags.append(found.headers["etag"])
+                assert found.json()["items"][0]["version"] == 7 + number
+            migrated(url, "--to", OLDEST)
+            await connection.execute("UPDATE documents SET version = version + 1 WHERE id = 'a'")
+        migrated(url)
+    with serve(database_url=url).client() as client:
+        for tag in tags:
+            answer = client.get("/v1/data/c", headers={"If-None-Match": tag})
+            assert answer.status_code == 200
+        known = {"If-None-Match": answer.headers["etag"]}
+        assert client.get("/v1/data/c", headers=known).status_code == 304
+        assert client.delete("/v1/data/c/a").status_code == 204
+        assert client.get("/v1/data/c", headers=known).status_code == 200
+
+
 async def test_back_to_nothing_and_up_again(postgres: Postgres) -> None:
     """`--to base` leaves none of our tables, indexes or functions; going up makes the same ones."""
     name = await create_migrated(postgres)

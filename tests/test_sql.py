@@ -27,14 +27,16 @@ SHARDS = 8
 
 SAMPLES: dict[str, list[Any]] = {
     "get_documents": ["c", ["a", "b"]],
-    "insert_documents": ["c", 9, NOW, ["new", "newer"], ["1", "2"]],
-    "put_document": ["c", "a", 9, NOW, "1", ["3"], False, NOW],
-    "replace_document": ["c", "a", 9, NOW, "1", None, None],
+    "insert_documents": ["c", 9, NOW, ["new", "newer"], ["1", "2"], 3],
+    "put_documents": ["c", 9, NOW, ["a", "new"], ["1", "2"], 3],
+    "put_document": ["c", "a", 9, NOW, "1", ["3"], False, NOW, 3],
+    "replace_document": ["c", "a", 9, NOW, "1", None, None, 3],
     "lock_document": ["c", "a"],
-    "delete_document": ["c", "a", 9, NOW, None, None, None],
-    "import_documents": ["c", 9, NOW, "a\x1enew", "1\x1e2", "\x1e", True, 2],
+    "delete_document": ["c", "a", 9, NOW, None, None, None, 3],
+    "import_documents": ["c", 9, NOW, "a\x1enew", "1\x1e2", "\x1e", True, 2, 3],
     "reap_tombstones": ["c", NOW, 10],
     "purge_documents": ["c", 10],
+    "get_state": ["c"],
     "get_collection": ["c"],
     "create_collection": ["new", 9, NOW],
     "put_collection": ["c", 9, NOW, "{}", None, None, None],
@@ -129,6 +131,7 @@ DATA = """
     SELECT collection, 'gone', 5, 1, '2025-01-01Z', '2025-01-01Z', NULL FROM collections;
     INSERT INTO documents
     SELECT collection, 'former', 4, 1, '2025-01-01Z', '2025-01-01Z', '1' FROM collections;
+    INSERT INTO changes SELECT collection, 3, 7 FROM collections;
     INSERT INTO catalog SELECT '_catalog', collection FROM collections;
     INSERT INTO secrets VALUES ('_system', 'cursor', 'key');
 """
@@ -246,7 +249,7 @@ def test_each_statement_names_its_collection_first(name: str) -> None:
     text = QUERIES[name]
     assert re.search(r"\.collection = \$1\b|SELECT \$1,|VALUES \(\$1,", text)
     for table in re.findall(
-        r"(?:FROM|JOIN|UPDATE) (documents|collections|catalog|secrets)\b", text
+        r"(?:FROM|JOIN|UPDATE) (documents|collections|changes|catalog|secrets)\b", text
     ):
         assert f"{table}.collection = $1" in text, table
     for columns in re.findall(r"INSERT INTO \w+ \((\w+)", text):

@@ -15,8 +15,11 @@ from credenza.documents import Documents
 from credenza.exports import Exports
 from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
+from credenza.pages import Pages
 from credenza.records import Records
 from credenza.settings import Settings
+from credenza.slots import Slots
+from credenza.snapshots import Snapshots
 from credenza.store import Store
 from credenza.telemetry import Metrics
 from credenza.transfer import Imports
@@ -41,15 +44,17 @@ class Service:
         self.metrics = Metrics(aggregated=settings.workers > 1)
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
-        self.store = Store(self.database)
-        self.bulk = Bulk(self.database)
+        slots = Slots()
+        self.store = Store(self.database, slots)
+        self.bulk = Bulk(self.database, slots)
         self.cache = Cache(settings, self.metrics)
         self.writes = Writes()
         self.collections = Collections(self.store, self.cache, self.writes)
         self.documents = Documents(
             self.store, self.cache, self.collections, self.writes, self.metrics
         )
-        self.lists = Lists(self.store, settings)
+        self.lists = Lists(Snapshots(self.database), self.store, settings)
+        self.pages = Pages(self.lists, self.collections, self.cache)
         self.exports = Exports(self.bulk, self.metrics)
         self.imports = Imports(
             self.bulk, self.cache, self.collections, self.writes, self.metrics, settings
@@ -116,7 +121,9 @@ def _create_api(service: Service, single: DocumentEndpoints) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    many = ListEndpoints(service.lists, service.exports, service.imports, Bodies(service.settings))
+    many = ListEndpoints(
+        service.pages, service.lists, service.exports, service.imports, Bodies(service.settings)
+    )
     root = APIRouter(generate_unique_id_function=_operation_id)
     _operations(service).mount(app, root)
     routers = (root, *_document_routers(single, many), _collections_router(service))

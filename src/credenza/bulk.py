@@ -12,6 +12,7 @@ import asyncpg
 from credenza import errors, wire
 from credenza.database import Connection, Database
 from credenza.rows import Chunk, Clock, ExistsError, Line
+from credenza.slots import Slots
 
 EXPORT_ROWS: Final = 500
 """Rows of an export that are read at once."""
@@ -26,8 +27,9 @@ LARGE_ROWS: Final = 8
 class Bulk:
     """The documents of one database, many at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slots: Slots) -> None:
         self._database = database
+        self._slots = slots
         self._clock = Clock()
 
     async def store_chunk(
@@ -39,14 +41,15 @@ class Bulk:
         """
         version = self._clock.now()
         ids, texts, times = zip(*lines, strict=True)
-        async with self._database.connection(
-            blames=errors.UnrepresentableJson, writes=True
-        ) as connection:
+        async with (
+            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            self._slots.lent() as slot,
+        ):
             # A statement is a transaction by itself, unless something is decided after it.
             async with connection.raw.transaction() if exact else nullcontext():
                 (row,) = await connection.fetch(
                     *("import_documents", collection, version, wire.moment(version)),
-                    *(_joined(ids), _joined(texts), _joined(times), replace, len(lines)),
+                    *(_joined(ids), _joined(texts), _joined(times), replace, len(lines), slot),
                 )
                 if exact and 0 < row["written"] < len(lines):
                     raise ExistsError(set(ids).difference(row["ids"]))

@@ -4,11 +4,12 @@ With `collections` and `transfer` the only ones that know both store and cache. 
 A write tells the cache after its commit and before it answers.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from time import monotonic
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 import uuid_utils
@@ -16,13 +17,19 @@ import uuid_utils
 from credenza import errors, values, wire
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
-from credenza.conditions import ANY, Conditions
-from credenza.rows import Row
+from credenza.conditions import ANY, NONE, Conditions
+from credenza.groups import Groups
+from credenza.rows import Row, Text
 from credenza.store import Store
-from credenza.telemetry import Metrics, note_cache
+from credenza.telemetry import Metrics, count_statement, note_cache
 from credenza.writes import Writes
 
 T = TypeVar("T")
+
+WRITERS: Final = 2
+"""Groups of one kind of writes under way at once: one is put together while one commits."""
+
+ID: Final = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -52,6 +59,12 @@ class Documents:
         self._written = metrics.written
         self._created = metrics.created
         self._writes = writes
+        self._creates: Groups[str, Text, Row | None] = Groups(
+            lambda name, lines: writes.run(self._create_all(name, lines)), parallel=WRITERS
+        )
+        self._puts: Groups[str, Text, tuple[wire.StoredDocument, bool] | None] = Groups(
+            lambda name, lines: writes.run(self._put_all(name, lines)), parallel=WRITERS, about=ID
+        )
 
     async def read(self, collection: str, id_: str) -> wire.StoredDocument:
         """Return a document; NotFound where there is none."""
@@ -114,21 +127,38 @@ class Documents:
         return None if row is None or row.data is None else row.document()
 
     async def create(self, collection: str, data: str) -> wire.StoredDocument:
-        """Store a value under a new id; whose client goes away is stored as well."""
-        id_ = str(uuid_utils.uuid7())
-        known = await self._collections.find(collection) if self._cache.enabled else None
-        row = await self._store.insert_document(collection, id_, data)
-        if row is None:
-            row = await self._writes.run(
-                self._collections.written_in(
-                    collection, lambda: self._store.insert_document(collection, id_, data)
-                )
-            )
+        """Store a value under a new id.
+
+        Who writes while others do shares a statement, and so a commit, with them.
+        """
+        try:
+            row = await self._creates.join(collection, Text(str(uuid_utils.uuid7()), data))
+        finally:
+            count_statement()
         if row is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
-        self._created.number += 1
-        await self._collections.confirm(collection, known, row.incarnation)
         return row.document()
+
+    async def _create_all(
+        self, collection: str, lines: Sequence[Text]
+    ) -> Sequence[Row | Exception | None]:
+        known = await self._collections.find(collection) if self._cache.enabled else None
+        async with self._doubtful(known, collection, lines[0].id):
+            found = await self._collections.written_in(
+                collection, lambda: self._inserted(collection, lines)
+            )
+        rows = [row for row in found or () if isinstance(row, Row)]
+        if rows:
+            self._created.number += len(rows)
+            await self._collections.confirm(collection, known, rows[0].incarnation)
+            await self._cache.touched(collection)
+        return found or [None] * len(lines)
+
+    async def _inserted(
+        self, collection: str, lines: Sequence[Text]
+    ) -> Sequence[Row | Exception | None] | None:
+        found = await self._store.insert_documents(collection, lines)
+        return None if all(row is None for row in found) else found
 
     async def put(
         self, collection: str, id_: str, data: str, conditions: Conditions
@@ -136,6 +166,8 @@ class Documents:
         """Store or replace a document; the flag tells whether it was created."""
         known = await self._collections.find(collection)
         if not _lacks_if_match(known, conditions):
+            if conditions == NONE and (put := await self._put_with_others(collection, id_, data)):
+                return put
             return await self._writes.run(self._put(known, collection, id_, data, conditions))
         # It may only create, which is decided where it is written.
         only_new = replace(conditions, if_none_match=ANY)
@@ -143,6 +175,33 @@ class Documents:
             return await self._writes.run(self._put(known, collection, id_, data, only_new))
         except errors.PreconditionFailed:
             raise _if_match_required(collection) from None
+
+    async def _put_with_others(
+        self, collection: str, id_: str, data: str
+    ) -> tuple[wire.StoredDocument, bool] | None:
+        """Store a document together with those of others; None: it has to go alone."""
+        try:
+            return await self._puts.join(collection, Text(id_, data))
+        finally:
+            count_statement()
+
+    async def _put_all(
+        self, collection: str, lines: Sequence[Text]
+    ) -> Sequence[tuple[wire.StoredDocument, bool] | None]:
+        known = await self._collections.find(collection)
+        async with self._doubtful(known, collection, *(line.id for line in lines)):
+            try:
+                rows = await self._store.put_documents(collection, lines)
+            except errors.Unavailable:
+                raise
+            except Exception:  # noqa: BLE001 - whose fault it is will be seen when each goes alone
+                rows = {}
+        if rows:
+            await self._wrote(known, collection, list(rows.values()), "put")
+        return [
+            None if row is None else (row.document(), row.created_at == row.updated_at)
+            for row in map(rows.get, (line.id for line in lines))
+        ]
 
     async def _put(
         self,
@@ -152,7 +211,7 @@ class Documents:
         data: str,
         conditions: Conditions,
     ) -> tuple[wire.StoredDocument, bool]:
-        async with self._doubtful(known, id_):
+        async with self._doubtful(known, collection, id_):
             if conditions.contradict:
                 written = None
             elif conditions.must_exist:
@@ -165,7 +224,7 @@ class Documents:
                 )
         if written is None:
             raise _refused(await self._stored(collection, id_))
-        await self._wrote(known, collection, written[0], "put")
+        await self._wrote(known, collection, [written[0]], "put")
         return written[0].document(), written[1]
 
     async def patch(
@@ -188,7 +247,7 @@ class Documents:
         conditions: Conditions,
     ) -> wire.StoredDocument:
         async with (
-            self._doubtful(known, id_),
+            self._doubtful(known, collection, id_),
             self._store.locked(collection, id_) as locked,
         ):
             if locked is None or locked.row.data is None:
@@ -196,7 +255,7 @@ class Documents:
             if not conditions.hold(locked.row.version, locked.row.updated_at):
                 raise _refused(locked.row.document())
             row = await locked.replace(change(values.decode(locked.row.data)))
-        await self._wrote(known, collection, row, "patch")
+        await self._wrote(known, collection, [row], "patch")
         return row.document()
 
     async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
@@ -207,14 +266,16 @@ class Documents:
     async def _delete(
         self, known: Collection | None, collection: str, id_: str, conditions: Conditions
     ) -> None:
-        async with self._doubtful(known, id_):
+        async with self._doubtful(known, collection, id_):
             row = None
             if not conditions.must_be_absent:
                 row = await self._store.delete_document(collection, id_, conditions)
         if row is None:
             current = await self._stored(collection, id_)
-            raise _not_found(collection, id_) if current is None else _refused(current)
-        await self._wrote(known, collection, row, "delete")
+            if current is None or conditions == NONE:  # it may have been made meanwhile
+                raise _not_found(collection, id_)
+            raise _refused(current)
+        await self._wrote(known, collection, [row], "delete")
 
     async def _checked(
         self, collection: str, id_: str, conditions: Conditions
@@ -227,20 +288,31 @@ class Documents:
             raise _if_match_required(collection)
         return known
 
-    async def _wrote(self, known: Collection | None, collection: str, row: Row, verb: str) -> None:
-        self._written.labels(verb).inc()
-        await self._collections.confirm(collection, known, row.incarnation)
+    async def _wrote(
+        self, known: Collection | None, collection: str, rows: Sequence[Row], verb: str
+    ) -> None:
+        """Tell the cache of rows that were written together."""
+        self._written.labels(verb).inc(len(rows))
+        await self._collections.confirm(collection, known, rows[0].incarnation)
         ttl = None if known is None else known.settings.cache_ttl
-        await self._cache.wrote(Key(collection, row.incarnation, row.id), _entry(row), ttl)
+        entries = {Key(collection, row.incarnation, row.id): _entry(row) for row in rows}
+        await self._cache.wrote_all(entries, ttl)
 
     @asynccontextmanager
-    async def _doubtful(self, known: Collection | None, id_: str) -> AsyncIterator[None]:
-        """Keep a document from the cache when nobody knows whether its write was committed."""
+    async def _doubtful(
+        self, known: Collection | None, collection: str, *ids: str
+    ) -> AsyncIterator[None]:
+        """Keep documents from the cache when nobody knows whether their write was committed.
+
+        And their collection's lists, also of a collection that nobody knew.
+        """
         try:
             yield
         except errors.Unavailable as problem:
-            if known is not None and problem.outcome_is_unknown:
-                self._cache.uncertain(Key(known.name, known.incarnation, id_))
+            if problem.outcome_is_unknown:
+                incarnation = 0 if known is None else known.incarnation
+                for id_ in ids:
+                    self._cache.uncertain(Key(collection, incarnation, id_))
             raise
 
 

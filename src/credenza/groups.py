@@ -5,13 +5,16 @@ share a statement. Must not know what is done for a group.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+Member = tuple[Item, asyncio.Future[Outcome]]
+"""What is asked for, and where its outcome is waited for."""
 
 MAX_MEMBERS: Final = 128
 """Members of one group at the most."""
@@ -22,7 +25,7 @@ class Groups(Generic[Key, Item, Outcome]):
 
     `run` gets a key and the items of a group, in the order in which they came, and returns an
     outcome for each. One that is an exception is raised to who waits for it; what `run` itself
-    raises, each of them gets.
+    raises, each of them gets. With `about`, no two items of a group are about the same.
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class Groups(Generic[Key, Item, Outcome]):
         run: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | Exception]]],
         *,
         parallel: int,
+        about: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self._run = run
+        self._about = about
         self._free = parallel
-        self._waiting: dict[Key, list[tuple[Item, asyncio.Future[Outcome]]]] = {}
+        self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def join(self, key: Key, item: Item) -> Outcome:
@@ -53,16 +58,30 @@ class Groups(Generic[Key, Item, Outcome]):
         try:
             while self._waiting:
                 key = next(iter(self._waiting))
-                members = self._waiting.pop(key)
-                if len(members) > MAX_MEMBERS:
-                    self._waiting[key] = members[MAX_MEMBERS:]
-                await self._serve(key, members[:MAX_MEMBERS])
+                members, others = self._divided(self._waiting.pop(key))
+                if others:
+                    self._waiting[key] = others
+                await self._serve(key, members)
         finally:
             self._free += 1
 
-    async def _serve(
-        self, key: Key, members: Sequence[tuple[Item, asyncio.Future[Outcome]]]
-    ) -> None:
+    def _divided(
+        self, waiting: list[Member[Item, Outcome]]
+    ) -> tuple[list[Member[Item, Outcome]], list[Member[Item, Outcome]]]:
+        """Return the members of the next group, and who has to wait for another one."""
+        if self._about is None:
+            return waiting[:MAX_MEMBERS], waiting[MAX_MEMBERS:]
+        members: dict[Hashable, Member[Item, Outcome]] = {}
+        others = []
+        for member in waiting:
+            about = self._about(member[0])
+            if about in members or len(members) == MAX_MEMBERS:
+                others.append(member)
+            else:
+                members[about] = member
+        return list(members.values()), others
+
+    async def _serve(self, key: Key, members: Sequence[Member[Item, Outcome]]) -> None:
         asked = [member for member in members if not member[1].done()]
         if not asked:
             return

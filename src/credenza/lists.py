@@ -1,6 +1,6 @@
 """Lists: pages of documents in an order.
 
-Must not know HTTP. Lists are read from the store; nothing of them is cached.
+Must not know HTTP. Lists are read from the database; `pages` keeps what was made of them.
 """
 
 import secrets
@@ -12,6 +12,7 @@ import asyncpg
 from credenza import errors, wire
 from credenza.query import Cursors, Position, Query, to_sql
 from credenza.settings import Settings
+from credenza.snapshots import Rows, Snapshots
 from credenza.store import Store
 
 CURSOR_KEY: Final = "cursor"
@@ -19,16 +20,18 @@ CURSOR_KEY: Final = "cursor"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Items as JSON, and the cursor of the next page; None on the last."""
+    """Items as JSON, the cursor of the next page, None on the last, and the state they are of."""
 
     items: list[bytes]
     cursor: str | None
+    state: str
 
 
 class Lists:
     """Reads many documents at once."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, snapshots: Snapshots, store: Store, settings: Settings) -> None:
+        self._snapshots = snapshots
         self._store = store
         self._settings = settings
         self._max_bytes = settings.max_page_bytes
@@ -38,15 +41,27 @@ class Lists:
     async def page(self, collection: str, query: Query) -> Page:
         """Return the page that the query asks for; a collection without documents has one too."""
         cursors = await self._cursors()
-        rows, more = await self._rows(collection, query, cursors.read(query, collection))
-        cursor = cursors.write(query, collection, rows[-1]["position"]) if more else None
-        return Page([item(query, row) for row in rows], cursor)
+        found = await self._rows(collection, query, cursors.read(query, collection))
+        last = found.rows[-1]["position"] if found.more else None
+        cursor = None if last is None else cursors.write(query, collection, last)
+        return Page([item(query, row) for row in found.rows], cursor, found.state)
 
-    async def _rows(
-        self, collection: str, query: Query, position: Position | None
-    ) -> tuple[list[asyncpg.Record], bool]:
+    async def state(self, collection: str) -> str:
+        """Return the collection's state: pages of equal states are equal."""
+        return await self._snapshots.state(collection)
+
+    async def settings(self, collection: str, query: Query) -> str:
+        """Return what a page depends on besides its query and what is stored.
+
+        CursorMismatch, as for the page, for a cursor that is not the query's.
+        """
+        cursors = await self._cursors()
+        cursors.read(query, collection)
+        return f"{cursors.name} {self._max_bytes}"
+
+    async def _rows(self, collection: str, query: Query, position: Position | None) -> Rows:
         statement = to_sql(query, position)
-        return await self._store.list_documents(
+        return await self._snapshots.page(
             collection, statement.fragments, statement.arguments, query.limit, self._max_bytes
         )
 

@@ -13,9 +13,15 @@ class Locked:
     """A document whose row is locked until the transaction ends."""
 
     def __init__(
-        self, connection: Connection, collection: str, row: Row, stamp: tuple[int, datetime]
+        self,
+        connection: Connection,
+        collection: str,
+        row: Row,
+        stamp: tuple[int, datetime],
+        slot: int,
     ) -> None:
         self.row = row
+        self._slot = slot
         self._connection = connection
         self._collection = collection
         self._stamp = stamp
@@ -23,7 +29,8 @@ class Locked:
     async def replace(self, data: str) -> Row:
         """Store another value for it."""
         rows = await self._connection.fetch(
-            "replace_document", self._collection, self.row.id, *self._stamp, data, None, None
+            *("replace_document", self._collection, self.row.id, *self._stamp, data),
+            *(None, None, self._slot),
         )
         return Row(id=self.row.id, **rows[0])
 

@@ -16,7 +16,8 @@ from credenza.conditions import Conditions
 from credenza.database import Database
 from credenza.groups import Groups
 from credenza.locks import Locked, LockedCollection
-from credenza.rows import Clock, CollectionRow, Row
+from credenza.rows import Clock, CollectionRow, Row, Text
+from credenza.slots import Slots
 from credenza.telemetry import count_statement
 
 BATCH: Final = 1000
@@ -24,9 +25,6 @@ BATCH: Final = 1000
 
 READERS: Final = 3
 """Groups of reads that are under way at once; the pool's other connections are for all else."""
-
-WRITERS: Final = 2
-"""Groups of new documents that are under way at once: one is put together while one commits."""
 
 CATALOG: Final = "_catalog"
 """Key under which the names of all collections are kept; no collection can be called so."""
@@ -38,11 +36,11 @@ SYSTEM: Final = "_system"
 class Store:
     """The documents, collections and secrets of one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slots: Slots) -> None:
         self._database = database
         self._clock = Clock()
+        self._slots = slots
         self._reads = Groups(self._get_documents, parallel=READERS)
-        self._inserts = Groups(self._insert_documents, parallel=WRITERS)
 
     # Documents
 
@@ -62,20 +60,13 @@ class Store:
         rows = {record["id"]: Row(*record) for record in records}
         return [rows.get(id_) for id_ in ids]
 
-    async def insert_document(self, collection: str, id_: str, data: str) -> Row | None:
-        """Store a document under a new id; None: there is no such collection.
-
-        Who writes while others do shares a statement, and so a commit, with them.
-        """
-        try:
-            return await self._inserts.join(collection, (id_, data))
-        finally:
-            count_statement()
-
-    async def _insert_documents(
-        self, collection: str, lines: Sequence[tuple[str, str]]
+    async def insert_documents(
+        self, collection: str, lines: Sequence[Text]
     ) -> Sequence[Row | Exception | None]:
-        """Store a group; where one of it is at fault, each alone, so that the others are stored."""
+        """Store documents under new ids by one statement; None: there is no such collection.
+
+        Where one is at fault, each is stored alone, so that the others are stored.
+        """
         try:
             return await self._insert(collection, lines)
         except errors.Unavailable:  # nobody's fault, and it may have been committed
@@ -85,23 +76,41 @@ class Store:
                 raise
         return [await self._insert_alone(collection, line) for line in lines]
 
-    async def _insert_alone(self, collection: str, line: tuple[str, str]) -> Row | Exception | None:
+    async def _insert_alone(self, collection: str, line: Text) -> Row | Exception | None:
         try:
             return (await self._insert(collection, [line]))[0]
         except Exception as error:  # noqa: BLE001 - it is returned to who asked
             return error
 
-    async def _insert(self, collection: str, lines: Sequence[tuple[str, str]]) -> list[Row | None]:
-        ids, texts = zip(*lines, strict=True)
-        async with self._database.connection(
-            blames=errors.UnrepresentableJson, writes=True
-        ) as connection:
-            version, now = self._stamp()
-            records = await connection.fetch(
-                "insert_documents", collection, version, now, ids, texts
+    async def _insert(self, collection: str, lines: Sequence[Text]) -> list[Row | None]:
+        version, now = self._stamp()
+        rows = {
+            id_: Row(incarnation, id_, version, now, now, data)
+            for incarnation, id_, data in await self._write_many(
+                "insert_documents", collection, version, now, *_columns(lines)
             )
-        rows = {id_: Row(of, id_, version, now, now, data) for of, id_, data in records}
-        return [rows.get(id_) for id_ in ids]
+        }
+        return [rows.get(line.id) for line in lines]
+
+    async def put_documents(self, collection: str, lines: Sequence[Text]) -> dict[str, Row]:
+        """Store or replace documents by one statement, each id once; return what was written.
+
+        A document that is locked elsewhere is left alone; all are, where there is no collection.
+        """
+        ordered = sorted(lines)
+        found = await self._write_many(
+            "put_documents", collection, *self._stamp(), *_columns(ordered)
+        )
+        return {record["id"]: Row(*record) for record in found}
+
+    async def _write_many(
+        self, name: str, collection: str, *arguments: object
+    ) -> list[asyncpg.Record]:
+        async with (
+            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            self._slots.lent() as slot,
+        ):
+            return await connection.fetch(name, collection, *arguments, slot)
 
     async def put_document(
         self, collection: str, id_: str, data: str, conditions: Conditions
@@ -152,40 +161,17 @@ class Store:
         """Hold a document's row in a transaction; None: there is no document."""
         async with (
             self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            self._slots.lent() as slot,
             connection.raw.transaction(),
         ):
             row = _row(id_, await connection.fetch("lock_document", collection, id_))
-            yield None if row is None else Locked(connection, collection, row, self._stamp())
-
-    async def list_documents(
-        self,
-        collection: str,
-        fragments: dict[str, str],
-        arguments: Sequence[object],
-        limit: int,
-        max_bytes: int,
-    ) -> tuple[list[asyncpg.Record], bool]:
-        """Return a page's rows and whether more follow; `fragments` fill the statement's gaps."""
-        text = self._database.query("list_documents").format(
-            **fragments, limit=len(arguments) + 2, max_bytes=len(arguments) + 3
-        )
-        async with self._database.connection(blames=errors.InvalidQuery) as connection:
-            rows = await connection.send(
-                "list_documents",
-                text,
-                collection,
-                *arguments,
-                limit + 1,
-                max_bytes,
-            )
-        kept = rows[:limit]
-        return kept, bool(rows) and rows[0]["listed"] > len(kept)
+            if row is None:
+                yield None
+            else:
+                yield Locked(connection, collection, row, self._stamp(), slot)
 
     async def _write(self, name: str, collection: str, id_: str, *arguments: object) -> Row | None:
-        async with self._database.connection(
-            blames=errors.UnrepresentableJson, writes=True
-        ) as connection:
-            return _row(id_, await connection.fetch(name, collection, id_, *arguments))
+        return _row(id_, await self._write_many(name, collection, id_, *arguments))
 
     def _stamp(self) -> tuple[int, datetime]:
         version = self._clock.now()
@@ -304,6 +290,10 @@ class Store:
             await connection.fetch("add_secret", SYSTEM, name, proposal)
             rows = await connection.fetch("get_secret", SYSTEM, name)
             return str(rows[0]["value"])
+
+
+def _columns(lines: Sequence[Text]) -> tuple[list[str], list[str]]:
+    return [line.id for line in lines], [line.data for line in lines]
 
 
 def _row(id_: str, rows: Sequence[asyncpg.Record]) -> Row | None:

@@ -99,6 +99,9 @@ class Metrics:
         self.near_bytes = self._gauge(
             "credenza_cache_near_bytes", "Bytes held by the near cache.", mode="livesum"
         )
+        self.shelf_bytes = self._gauge(
+            "credenza_cache_list_bytes", "Bytes held of lists, in each process.", mode="livesum"
+        )
         self.invalidation = Histogram(
             "credenza_cache_invalidation_seconds",
             "Seconds from a write's message to its arrival in another process.",

@@ -216,8 +216,8 @@ class Imports:
                 ),
             )
         except errors.Unavailable as problem:
-            if problem.outcome_is_unknown and known is not None and plan.whole:
-                self._doubt(known, lines)
+            if problem.outcome_is_unknown:
+                self._doubt(known, plan.collection, lines)
             raise
         if chunk is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
@@ -227,11 +227,13 @@ class Imports:
             await self._forget(
                 [Key(plan.collection, chunk.incarnation, id_) for id_ in chunk.replaced]
             )
+            await self._cache.touched(plan.collection)
         return chunk
 
-    def _doubt(self, known: Collection, lines: list[Line]) -> None:
+    def _doubt(self, known: Collection | None, collection: str, lines: list[Line]) -> None:
+        incarnation = 0 if known is None else known.incarnation
         for line in lines:
-            self._cache.uncertain(Key(known.name, known.incarnation, line.id))
+            self._cache.uncertain(Key(collection, incarnation, line.id))
 
     async def _forget(self, keys: list[Key]) -> None:
         for at in range(0, len(keys), AT_ONCE):

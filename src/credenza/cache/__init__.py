@@ -9,5 +9,6 @@ in Redis by one script (`decide.lua`), in the process between two awaits.
 from credenza.cache.coherent import Cache
 from credenza.cache.entries import Entry, Key
 from credenza.cache.flights import Found
+from credenza.cache.shelves import Shelf
 
-__all__ = ["Cache", "Entry", "Found", "Key"]
+__all__ = ["Cache", "Entry", "Found", "Key", "Shelf"]

@@ -4,17 +4,19 @@ Must not know what is cached. Reads call `read()`; a write calls `wrote()` after
 its commit and before its answer, or `uncertain()` where nobody knows whether it was committed.
 """
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Final
 
 from credenza.cache.debts import Debts
-from credenza.cache.entries import GENERATION, Entry, Key
+from credenza.cache.entries import GENERATION, Entry, Key, whole
 from credenza.cache.flights import Flight, Flights, Found
 from credenza.cache.follower import Follower
 from credenza.cache.near import Near
 from credenza.cache.shared import ANY_VERSION, Away, Change, Shared, jittered
+from credenza.cache.shelves import Shelf, Shelves
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
 
@@ -23,6 +25,9 @@ START_SECONDS: Final = 1.0
 
 SETTLE_SECONDS: Final = 3.0
 """How much longer than a statement's time-out a lost commit may take to be decided."""
+
+SHELVES_PART: Final = 8
+"""One part in so many of the process's bytes is for what was made of whole collections."""
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -37,7 +42,9 @@ class Cache:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._ttl = settings.cache_ttl
         self._doubt = settings.query_timeout + SETTLE_SECONDS
-        self._near = Near(settings.near_cache_bytes, metrics.near_bytes)
+        shelves = settings.near_cache_bytes // SHELVES_PART
+        self._near = Near(settings.near_cache_bytes - shelves, metrics.near_bytes)
+        self._shelves = Shelves(shelves, metrics.shelf_bytes)
         self._flights = Flights()
         self._debts = Debts()
         self._shared: Shared | None = None
@@ -164,6 +171,34 @@ class Cache:
     def _life(self, ttl: float | None) -> float:
         return jittered(self._ttl if ttl is None else ttl)
 
+    # What is made of whole collections
+
+    def shelf(self, collection: str) -> Shelf | None:
+        """Return where this process keeps what it makes of the collection as it is from now on.
+
+        None: what is kept may not be served, and nothing may be kept.
+        """
+        if not self.answers or self._is_owed(whole(collection)):
+            return None
+        return self._shelves.take(collection)
+
+    def kept(self, shelf: Shelf, name: Hashable) -> tuple[Any, float] | None:
+        """Return the thing of that name and its seconds to live; None where there is none."""
+        found = self._shelves.get(shelf, name)
+        count = self._misses if found is None else self._hits
+        count.number += 1
+        return found
+
+    def keep(
+        self, shelf: Shelf, name: Hashable, thing: Any, size: int, ttl: float | None = None
+    ) -> None:
+        """Keep a thing of `size` bytes unless something has changed since its shelf was taken."""
+        self._shelves.keep(shelf, name, thing, size, self._life(ttl))
+
+    async def touched(self, collection: str) -> None:
+        """Tell all of committed writes under keys that nobody can know yet."""
+        await self.forget(whole(collection))
+
     # Writes
 
     async def wrote(self, key: Key, entry: Entry, ttl: float | None = None) -> None:
@@ -174,12 +209,21 @@ class Cache:
         """
         if not self.enabled:
             return
+        self._shelves.drop(key.collection)
         life = self._life(ttl)
         if await self._told(lambda shared: shared.wrote(key, entry, life)):
             self._near.replace(key, entry, life)
             self._flights.detach(key)
         else:
             self._owe(key)
+
+    async def wrote_all(self, entries: Mapping[Key, Entry], ttl: float | None = None) -> None:
+        """Tell all of writes that were committed together."""
+        if self._shared is None:
+            for key, entry in entries.items():
+                await self.wrote(key, entry, ttl)
+        else:
+            await asyncio.gather(*(self.wrote(key, entry, ttl) for key, entry in entries.items()))
 
     async def _told(self, tell: Callable[[Shared], Awaitable[None]]) -> bool:
         """Tell Redis, if there is one; one that is away costs no time-out."""
@@ -197,6 +241,7 @@ class Cache:
         """Drop a key everywhere, whatever its version."""
         if not self.enabled:
             return
+        self._shelves.drop(key.collection)
         if await self._told(lambda shared: shared.drop(key)):
             self._near.drop(key)
             self._flights.detach(key)
@@ -207,10 +252,12 @@ class Cache:
         """Read a key past the cache until its lost write is committed or rolled back for sure."""
         if self.enabled:
             self._owe(key, for_seconds=self._doubt)
+            self._owe(whole(key.collection), for_seconds=self._doubt)
 
     def _owe(self, key: Key, *, for_seconds: float = 0.0) -> None:
         self._debts.add(key, for_seconds=for_seconds)
         self._near.drop(key)
+        self._shelves.drop(key.collection)
         self._flights.detach(key)
         if self._debts.overflowed:
             self._empty()
@@ -272,6 +319,7 @@ class Cache:
             return
         self._delay.observe(max(0.0, time.time() - change.microseconds / 1e6))
         key = Key.parse(change.key)
+        self._shelves.drop(key.collection)
         self._flights.detach(key)
         if change.version == ANY_VERSION:
             self._near.drop(key)
@@ -280,4 +328,5 @@ class Cache:
 
     def _empty(self) -> None:
         self._near.clear()
+        self._shelves.clear()
         self._flights.detach_all()

@@ -11,6 +11,9 @@ CHANNEL: Final = f"{PREFIX}_changes"
 GENERATION: Final = f"{PREFIX}_generation"
 """No collection's name begins with an underscore, so these two are nobody's key."""
 
+WHOLE: Final = "_whole"
+"""Stands for the id where a message is about a collection as a whole; no document is called so."""
+
 
 class Key(NamedTuple):
     """A document of one incarnation of its collection."""
@@ -29,6 +32,11 @@ class Key(NamedTuple):
         """Return the key of that name."""
         collection, incarnation, id_ = text.removeprefix(PREFIX).split(":")
         return cls(collection, int(incarnation), id_)
+
+
+def whole(collection: str) -> Key:
+    """Return the key that stands for all that is made of a whole collection."""
+    return Key(collection, 0, WHOLE)
 
 
 @dataclass(slots=True)

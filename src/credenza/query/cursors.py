@@ -22,6 +22,8 @@ class Cursors:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = list(reversed(keys))
+        self.name = hashlib.sha256(f"{FORMAT}.name.{keys[0]}".encode()).hexdigest()
+        """Names the key that signs, without telling it."""
 
     def write(self, query: Query, collection: str, position: Sequence[str]) -> str:
         """Return the text of a position."""

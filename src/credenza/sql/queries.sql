@@ -8,6 +8,11 @@
 -- tombstone (data IS NULL) for a day, so that a re-created one gets a higher version. A row whose
 -- incarnation is not its collection's belongs to a deleted collection: it counts as absent. A write
 -- that waited while its collection was deleted and made again replaces nothing of the new one.
+--
+-- What changes what a list can show moves one of its collection's 16 change slots in the same
+-- statement, after all of its documents, so that nobody waits for a document who holds a slot. A
+-- slot's number only grows, by the same rule as a version. Statements that write nothing move none
+-- (docs/decisions/0018-change-slots.md).
 
 -- name: get_documents
 SELECT collections.incarnation, documents.id, documents.version, documents.created_at,
@@ -19,53 +24,111 @@ WHERE collections.collection = $1 AND documents.collection = $1
   AND documents.id = ANY ($2::text[]);
 
 -- name: insert_documents
--- $2 clock, $3 time of writing, $4 new ids, $5 texts.
-INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
-SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::timestamptz,
-       lines.data::jsonb
-FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
-WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-RETURNING documents.incarnation, documents.id, documents.data::text AS data;
+-- $2 clock, $3 time of writing, $4 new ids, $5 texts, $6 the writer's slot.
+WITH written AS (
+    INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+    SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::timestamptz,
+           lines.data::jsonb
+    FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
+    WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+    RETURNING documents.incarnation, documents.id, documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $6::smallint, $2::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.* FROM written;
+
+-- name: put_documents
+-- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between groups), each once, $5 texts,
+-- $6 the writer's slot. Rows that are locked elsewhere are left alone, and not returned.
+WITH free AS (
+    SELECT documents.id FROM documents
+    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+    ORDER BY documents.id
+    FOR UPDATE SKIP LOCKED
+), written AS (
+    INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+    SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::timestamptz,
+           lines.data::jsonb
+    FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
+    WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+      AND (lines.id IN (SELECT free.id FROM free)
+           OR NOT EXISTS (SELECT FROM documents
+                          WHERE documents.collection = $1 AND documents.id = lines.id))
+    ORDER BY lines.id
+    ON CONFLICT (collection, id) DO UPDATE
+    SET incarnation = excluded.incarnation,
+        version = greatest(documents.version + 1, excluded.version),
+        created_at = CASE
+            WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
+            THEN excluded.created_at ELSE documents.created_at END,
+        updated_at = excluded.updated_at,
+        data = excluded.data
+    WHERE documents.incarnation <= excluded.incarnation
+    RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
+              documents.updated_at, documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $6::smallint, $2::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.* FROM written;
 
 -- name: put_document
 -- $6 versions that must not be there (If-None-Match), $7 true: nothing may be there
--- (If-None-Match: *), $8 must not have changed at or after (If-Unmodified-Since plus one second).
-INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
-SELECT $1, $2::text, collections.incarnation, $3::bigint, $4::timestamptz, $4::timestamptz,
-       $5::text::jsonb
-FROM collections
-WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-ON CONFLICT (collection, id) DO UPDATE
-SET incarnation = excluded.incarnation,
-    version = greatest(documents.version + 1, excluded.version),
-    created_at = CASE
-        WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
-        THEN excluded.created_at ELSE documents.created_at END,
-    updated_at = excluded.updated_at,
-    data = excluded.data
-WHERE documents.incarnation < excluded.incarnation
-   OR (documents.incarnation = excluded.incarnation
-       AND (documents.data IS NULL
-            OR (NOT $7::boolean
-                AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
-                AND ($8::timestamptz IS NULL OR documents.updated_at < $8::timestamptz))))
-RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
-          documents.data::text AS data;
+-- (If-None-Match: *), $8 must not have changed at or after (If-Unmodified-Since plus one second),
+-- $9 the writer's slot.
+WITH written AS (
+    INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
+    SELECT $1, $2::text, collections.incarnation, $3::bigint, $4::timestamptz, $4::timestamptz,
+           $5::text::jsonb
+    FROM collections
+    WHERE collections.collection = $1 AND collections.settings IS NOT NULL
+    ON CONFLICT (collection, id) DO UPDATE
+    SET incarnation = excluded.incarnation,
+        version = greatest(documents.version + 1, excluded.version),
+        created_at = CASE
+            WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
+            THEN excluded.created_at ELSE documents.created_at END,
+        updated_at = excluded.updated_at,
+        data = excluded.data
+    WHERE documents.incarnation < excluded.incarnation
+       OR (documents.incarnation = excluded.incarnation
+           AND (documents.data IS NULL
+                OR (NOT $7::boolean
+                    AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
+                    AND ($8::timestamptz IS NULL OR documents.updated_at < $8::timestamptz))))
+    RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+              documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $9::smallint, $3::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.* FROM written;
 
 -- name: replace_document
 -- Replaces a document that exists. $6 versions of which one must be there (If-Match; NULL: any),
--- $7 versions that must not be there.
-UPDATE documents
-SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
-    data = $5::text::jsonb
-WHERE documents.collection = $1 AND documents.id = $2
-  AND documents.data IS NOT NULL
-  AND documents.incarnation =
-      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
-  AND ($6::text[] IS NULL OR documents.version = ANY ($6::text[]::bigint[]))
-  AND ($7::text[] IS NULL OR documents.version <> ALL ($7::text[]::bigint[]))
-RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
-          documents.data::text AS data;
+-- $7 versions that must not be there, $8 the writer's slot.
+WITH written AS (
+    UPDATE documents
+    SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
+        data = $5::text::jsonb
+    WHERE documents.collection = $1 AND documents.id = $2
+      AND documents.data IS NOT NULL
+      AND documents.incarnation =
+          (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+      AND ($6::text[] IS NULL OR documents.version = ANY ($6::text[]::bigint[]))
+      AND ($7::text[] IS NULL OR documents.version <> ALL ($7::text[]::bigint[]))
+    RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+              documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $8::smallint, $3::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.* FROM written;
 
 -- name: lock_document
 -- The row stays locked until the transaction ends: what is decided from it stays true.
@@ -80,26 +143,33 @@ FOR UPDATE;
 
 -- name: delete_document
 -- $5 versions of which one must be there (NULL: any), $6 versions that must not be there,
--- $7 must not have changed at or after.
-UPDATE documents
-SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
-    data = NULL
-WHERE documents.collection = $1 AND documents.id = $2
-  AND documents.data IS NOT NULL
-  AND documents.incarnation =
-      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
-  AND ($5::text[] IS NULL OR documents.version = ANY ($5::text[]::bigint[]))
-  AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
-  AND ($7::timestamptz IS NULL OR documents.updated_at < $7::timestamptz)
-RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
-          documents.data::text AS data;
+-- $7 must not have changed at or after, $8 the writer's slot.
+WITH written AS (
+    UPDATE documents
+    SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
+        data = NULL
+    WHERE documents.collection = $1 AND documents.id = $2
+      AND documents.data IS NOT NULL
+      AND documents.incarnation =
+          (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+      AND ($5::text[] IS NULL OR documents.version = ANY ($5::text[]::bigint[]))
+      AND ($6::text[] IS NULL OR documents.version <> ALL ($6::text[]::bigint[]))
+      AND ($7::timestamptz IS NULL OR documents.updated_at < $7::timestamptz)
+    RETURNING documents.incarnation, documents.version, documents.created_at, documents.updated_at,
+              documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $8::smallint, $3::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.* FROM written;
 
 -- name: import_documents
 -- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between imports), $5 texts,
 -- $6 times of creation (none: the time of writing), each joined by U+001E, which is in none of them
--- (an array costs the driver a look at each element); $7 true: replace what is there, $8 how many.
--- Rows that exist and may not be replaced are not written. A new row's version is the clock, that
--- of a row that was there before is a higher one.
+-- (an array costs the driver a look at each element); $7 true: replace what is there, $8 how many,
+-- $9 the writer's slot. Rows that exist and may not be replaced are not written. A new row's version
+-- is the clock, that of a row that was there before is a higher one.
 WITH stored AS (
     INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
     SELECT $1, lines.id, collections.incarnation, $2::bigint,
@@ -119,6 +189,10 @@ WITH stored AS (
        OR (documents.incarnation = excluded.incarnation
            AND (documents.data IS NULL OR $7::boolean))
     RETURNING documents.incarnation, documents.id, documents.version
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $9::smallint, $2::bigint FROM stored HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
 )
 SELECT max(stored.incarnation) AS incarnation, count(*) AS written,
        array_agg(stored.id) FILTER (WHERE stored.version > $2::bigint) AS replaced,
@@ -150,6 +224,16 @@ WHERE documents.collection = $1
             (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
       LIMIT $2::bigint)
 RETURNING documents.id;
+
+-- name: get_state
+-- What the documents of a collection are, without any of them: two equal states are those of the
+-- same documents. No row: there is no collection.
+SELECT concat_ws(
+           ' ', collections.incarnation,
+           (SELECT string_agg(changes.slot || ':' || changes.n, ' ' ORDER BY changes.slot)
+            FROM changes WHERE changes.collection = $1)) AS state
+FROM collections
+WHERE collections.collection = $1;
 
 -- name: get_collection
 SELECT collections.incarnation, collections.version, collections.created_at,
@@ -243,9 +327,20 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
 -- name: list_documents
 -- A page in order, cut where its data exceeds the byte limit. The limit stands right on the sort,
 -- so that this keeps no more rows than the page has. `place` numbers the rows, so that the running
--- total and the result keep the order; `listed` counts the rows before the cut.
-SELECT page.*
+-- total and the result keep the order; `listed` counts the rows before the cut. The first row has
+-- the state of the same snapshot (get_state); it is there, with no document, when the page is empty.
+SELECT page.*, CASE WHEN page.place > 1 THEN NULL ELSE whole.state END AS state
 FROM (
+    SELECT (
+        SELECT concat_ws(
+                   ' ', collections.incarnation,
+                   (SELECT string_agg(changes.slot || ':' || changes.n, ' ' ORDER BY changes.slot)
+                    FROM changes WHERE changes.collection = $1))
+        FROM collections
+        WHERE collections.collection = $1
+    ) AS state
+) AS whole
+LEFT JOIN (
     SELECT numbered.*,
            sum(octet_length(numbered.data)) OVER (ORDER BY numbered.place) AS bytes,
            count(*) OVER () AS listed
@@ -267,8 +362,7 @@ FROM (
             LIMIT ${limit}::bigint
         ) AS found
     ) AS numbered
-) AS page
-WHERE page.bytes - octet_length(page.data) < ${max_bytes}::bigint
+) AS page ON page.bytes - octet_length(page.data) < ${max_bytes}::bigint
 ORDER BY page.place;
 
 -- name: open_export

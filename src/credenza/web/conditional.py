@@ -6,7 +6,7 @@ Must not decide writes: their conditions are decided inside the SQL statement.
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from starlette.datastructures import Headers
 
@@ -61,27 +61,45 @@ def is_unmodified(headers: Headers, found: Versioned) -> bool:
     return since is not None and found.updated_at.replace(microsecond=0) <= since
 
 
+def known_tags(headers: Headers) -> frozenset[str] | Literal["*"] | None:
+    """Return the tags that a client has of a list; PreconditionFailed where it is 412.
+
+    A list's tags are weak, so that If-Match, which compares strongly, matches none (§8.8.3.2).
+    """
+    wanted, known = _opaque(headers, "if-match"), _opaque(headers, "if-none-match")
+    if wanted is not None and wanted != ANY:
+        raise errors.PreconditionFailed("A list has weak entity-tags alone.")
+    return known if known is None or known == ANY else frozenset(tag for _, tag in known)
+
+
 def _tags(headers: Headers, name: str, *, weak: bool) -> Tags | None:
     """Return the versions that an entity-tag list names; tags of another form name none.
 
     If-Match compares strongly, so that a weak tag never matches (§8.8.3.2).
     """
+    tags = _opaque(headers, name)
+    if tags is None or tags == ANY:
+        return tags
+    versions = (_version(tag) for is_weak, tag in tags if weak or not is_weak)
+    return tuple(version for version in versions if version is not None)
+
+
+def _opaque(headers: Headers, name: str) -> list[tuple[bool, str]] | Literal["*"] | None:
+    """Return the tags of an entity-tag list as they are, and whether each is weak."""
     values = headers.getlist(name)
     if not values:
         return None
     text = ",".join(values).strip(" \t,")  # empty elements mean nothing (§5.6.1.2)
     if text == "*":
         return ANY
-    versions, at = [], 0
+    tags, at = [], 0
     while at < len(text):
         found = _TAG.match(text, at)
         if found is None:
             raise errors.InvalidHeader(f"{name} is not a list of entity-tags.")
-        version = _version(found[2])
-        if version is not None and (weak or not found[1]):
-            versions.append(version)
+        tags.append((found[1] is not None, found[2]))
         at = found.end()
-    return tuple(versions)
+    return tags
 
 
 def _version(tag: str) -> int | None:

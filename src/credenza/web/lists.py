@@ -11,11 +11,13 @@ from starlette.types import Receive, Scope, Send
 
 from credenza import errors, query, wire
 from credenza.exports import Exports
-from credenza.lists import Lists
+from credenza.lists import Lists, Page
+from credenza.pages import Asked, Pages
 from credenza.transfer import Imports, OnConflict, Plan
 from credenza.web import openapi
-from credenza.web.answers import JSON, as_json, collection_of, shows_data
+from credenza.web.answers import Answer, Headers, as_json, caching, collection_of, shows_data
 from credenza.web.bodies import NDJSON_TYPES, Bodies
+from credenza.web.conditional import known_tags
 
 NDJSON: Final = NDJSON_TYPES[0]
 SAFE: Final = "$,.:()*!-_~"
@@ -31,7 +33,10 @@ Part = dict[str, Any]
 class ListEndpoints:
     """The endpoints of many documents."""
 
-    def __init__(self, lists: Lists, exports: Exports, imports: Imports, bodies: Bodies) -> None:
+    def __init__(
+        self, pages: Pages, lists: Lists, exports: Exports, imports: Imports, bodies: Bodies
+    ) -> None:
+        self._pages = pages
         self._lists = lists
         self._exports = exports
         self._imports = imports
@@ -46,14 +51,20 @@ class ListEndpoints:
         route("/_import", self.import_, methods=["POST"], name="import", **_import(named))
 
     async def list_(self, request: Request) -> Response:
-        """Answer with a page."""
+        """Answer with a page, or 304 where the client has it."""
         collection, pairs = collection_of(request), _pairs(request)
-        page = await self._lists.page(collection, query.parse(pairs))
-        path = _next(request, pairs, page.cursor) if page.cursor else None
-        headers = {"Cache-Control": "private, no-cache"}
-        if path:
-            headers["Link"] = f'<{path}>; rel="next"'
-        return _in_parts(wire.page(page.items, path), headers)
+        asked = Asked(collection, _address(request), query.parse(pairs))
+        known = known_tags(request.headers)
+        shown = await self._pages.show(asked, known, lambda page: _written(request, pairs, page))
+        headers = [
+            (b"etag", b'W/"%s"' % shown.tag.encode()),
+            caching(None, is_shared=False),
+        ]
+        if shown.body is None:
+            return Answer(304, headers)
+        if shown.following:
+            headers.append((b"link", f'<{shown.following}>; rel="next"'.encode()))
+        return _in_parts(shown.body, headers)
 
     async def export(self, request: Request) -> Response:
         """Answer with all documents, a line each, as they are read."""
@@ -77,12 +88,14 @@ class ListEndpoints:
         return as_json(await self._imports.run(plan, self._bodies.lines(request)))
 
 
-def _in_parts(body: bytes, headers: dict[str, str]) -> Response:
+def _in_parts(body: bytes, headers: Headers) -> Response:
     """Answer with a page; a large one in parts, so that who does not read it holds one of them."""
+    answer = Answer(200, headers, body)
     if len(body) <= PART_BYTES:
-        return Response(body, headers=headers, media_type=JSON)
-    headers["Content-Length"] = str(len(body))
-    return StreamingResponse(_each(_parts(body)), headers=headers, media_type=JSON)
+        return answer
+    parts = StreamingResponse(_each(_parts(body)))
+    parts.raw_headers = answer.raw_headers
+    return parts
 
 
 async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -132,6 +145,18 @@ def _pairs(request: Request) -> Pairs:
         raise errors.InvalidQuery(f"A query has {MAX_PARAMETERS} parameters at the most.") from None
 
 
+def _address(request: Request) -> bytes:
+    """Return the path and the parameters: all of a request that a page's bytes depend on."""
+    query_string: bytes = request.scope["query_string"]
+    return request.url.path.encode() + b"?" + query_string
+
+
+def _written(request: Request, pairs: Pairs, page: Page) -> tuple[bytes, str | None]:
+    """Return a page's bytes and the path of the next one."""
+    path = _next(request, pairs, page.cursor) if page.cursor else None
+    return wire.page(page.items, path), path
+
+
 def _next(request: Request, pairs: Iterable[tuple[str, str]], cursor: str) -> str:
     """Return the path of the next page: the same query from another place."""
     kept = [(name, value) for name, value in pairs if name != "cursor"]
@@ -152,6 +177,13 @@ READ_PROBLEMS: Final = (
     errors.Unavailable,
 )
 
+TAGGED: Final[dict[str, Part]] = {
+    "ETag": {
+        "description": "A weak entity-tag; the same one as long as the list is the same.",
+        "schema": {"type": "string"},
+    }
+}
+
 
 def _list(named: tuple[Part, ...]) -> Part:
     return openapi.operation(
@@ -159,12 +191,19 @@ def _list(named: tuple[Part, ...]) -> Part:
         answers={
             200: {
                 "description": "A page.",
-                "headers": openapi.headers("Link"),
+                "headers": TAGGED | openapi.headers("Link"),
                 "content": openapi.content(openapi.model(wire.DocumentList)),
-            }
+            },
+            304: {"description": "The client has it.", "headers": TAGGED},
         },
-        problems=(*READ_PROBLEMS, errors.CursorMismatch),
-        parameters=(*named, *QUERY, openapi.LIMIT, openapi.CURSOR),
+        problems=(
+            *(*READ_PROBLEMS, errors.CursorMismatch),
+            *(errors.InvalidHeader, errors.PreconditionFailed),
+        ),
+        parameters=(
+            *(*named, *QUERY, openapi.LIMIT, openapi.CURSOR),
+            *(openapi.IF_NONE_MATCH, openapi.IF_MATCH),
+        ),
     )
 
 

@@ -1,0 +1,71 @@
+"""What lists are made of: pages of documents, and the state of a collection in the same snapshot.
+
+Must not know what a query means, HTTP or the cache.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from credenza import errors
+from credenza.database import Database
+from credenza.groups import Groups
+from credenza.telemetry import count_statement
+
+NOWHERE: Final = ""
+"""The state of a collection that does not exist."""
+
+READERS: Final = 2
+"""Groups of those who ask for a state that are under way at once."""
+
+
+class Rows(NamedTuple):
+    """A page's rows in their order, whether more follow, and the state that they belong to."""
+
+    rows: list[asyncpg.Record]
+    more: bool
+    state: str
+
+
+class Snapshots:
+    """Reads many documents of one database at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._states = Groups(self._read_state, parallel=READERS)
+
+    async def page(
+        self,
+        collection: str,
+        fragments: dict[str, str],
+        arguments: Sequence[object],
+        limit: int,
+        max_bytes: int,
+    ) -> Rows:
+        """Return a page; `fragments` fill the statement's gaps."""
+        text = self._database.query("list_documents").format(
+            **fragments, limit=len(arguments) + 2, max_bytes=len(arguments) + 3
+        )
+        async with self._database.connection(blames=errors.InvalidQuery) as connection:
+            found = await connection.send(
+                "list_documents", text, collection, *arguments, limit + 1, max_bytes
+            )
+        state, listed = found[0]["state"] or NOWHERE, found[0]["listed"] or 0
+        rows = found[: min(limit, listed)]
+        return Rows(rows, listed > len(rows), state)
+
+    async def state(self, collection: str) -> str:
+        """Return the collection's state; two that are equal are those of the same documents.
+
+        Who asks while others do shares a statement with them, which begins after each has come.
+        """
+        try:
+            return await self._states.join(collection, None)
+        finally:
+            count_statement()
+
+    async def _read_state(self, collection: str, asked: Sequence[None]) -> Sequence[str]:
+        async with self._database.connection(blames=errors.InvalidId) as connection:
+            found = await connection.fetch("get_state", collection)
+        return [found[0]["state"] if found else NOWHERE] * len(asked)
