@@ -1,9 +1,6 @@
 """The entity-tags of lists: when they change, when not, and what an unchanged list costs."""
 
 import asyncio
-import json
-import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +8,6 @@ import asyncpg
 import httpx2
 import pytest
 
-from conftest import Serve
-from credenza.slots import SLOTS, Slots
 from databases import blocked, connected, create_migrated, statements
 from servers import Postgres
 from service import Address, Running
@@ -276,63 +271,3 @@ async def test_those_who_poll_at_once_share_a_statement(
     assert {answer.status_code for answer in answers} == {304}
     assert sum("AS state" in text for text in sent) <= 4
     assert not any("page.place" in text for text in sent)
-
-
-def test_writes_at_once_have_slots_of_their_own() -> None:
-    """As long as there are any; so no write waits for another one's commit."""
-
-    async def lend(slots: Slots, number: int) -> list[int]:
-        lent: list[int] = []
-        if number:
-            async with slots.lent() as slot:
-                lent = [slot, *await lend(slots, number - 1)]
-        return lent
-
-    slots = Slots()
-    assert sorted(asyncio.run(lend(slots, SLOTS))) == list(range(SLOTS))
-    assert set(asyncio.run(lend(slots, 2 * SLOTS))) == set(range(SLOTS))
-    first = {asyncio.run(lend(Slots(), 1))[0] for _ in range(200)}
-    assert first == set(range(SLOTS)), "all processes prefer the same slot"
-
-
-async def test_writers_never_wait_for_each_other_in_a_circle(
-    postgres: Postgres, serve: Serve
-) -> None:
-    """Every kind of write, on few documents by two processes at once: PostgreSQL sees no deadlock.
-
-    All is answered, and the writes are spread over the slots.
-    """
-    name = await create_migrated(postgres)
-    url = postgres.database(name)
-    services = [await asyncio.to_thread(serve, database_url=url) for _ in range(2)]
-    chance = random.Random(7)
-    answers: Counter[int] = Counter()
-    lines = "".join(json.dumps({"id": f"k{n}", "data": {"n": n}}) + "\n" for n in range(6))
-
-    async def write(client: httpx2.AsyncClient) -> None:
-        for _ in range(60):
-            path = f"/v1/data/few/k{chance.randrange(6)}"
-            kind = chance.randrange(6)
-            if kind == 0:
-                answer = await client.post("/v1/data/few", json=1)
-            elif kind == 1:
-                answer = await client.patch(path, json={"n": 1})
-            elif kind == 2:
-                answer = await client.delete(path)
-            elif kind == 3:
-                whole = f"/v1/data/few/{WHOLE}replace"
-                answer = await client.post(whole, content=lines, headers=NDJSON)
-            else:
-                answer = await client.put(path, json={"n": 2})
-            answers[answer.status_code] += 1
-
-    async with services[0].async_client() as one, services[1].async_client() as other:
-        await asyncio.gather(*(write(client) for client in (one, other) * 12))
-    assert set(answers) <= {200, 201, 204, 404}, answers
-    async with connected(postgres, name) as raw:
-        slots = await raw.fetch("SELECT slot FROM changes WHERE collection = 'few'")
-        deadlocks = await raw.fetchval(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        )
-    assert deadlocks == 0
-    assert len(slots) > 8, "writes at once take the same slots"
