@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import httpx2
 
 from conftest import Serve
@@ -19,6 +21,14 @@ TURN = 0.02
 """Seconds that a group of these tests takes."""
 
 CLIENTS = 40
+
+WRITES = 8
+"""Writes of one document that come one after the other."""
+
+TOGETHER = "/v1/data/together"
+
+HELD_SECONDS = 4.0
+"""Less than a statement may wait for a lock: who is answered by then was not held up."""
 
 
 class Work:
@@ -162,25 +172,15 @@ async def created_together(
 
     Return the answers, what is stored afterwards, and how many statements stored documents.
     """
-    name = await create_migrated(postgres)
-    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
-    limits = httpx2.Limits(max_connections=CLIENTS + 3)
-    async with (
-        httpx2.AsyncClient(base_url=running.url, limits=limits) as client,
-        connected(postgres, name) as connection,
-    ):
-        (await client.put("/v1/collections/together", json={})).raise_for_status()
+    async with serving(serve, postgres) as (client, connection, name):
         for change in changes:
             await connection.execute(change)
         async with connection.transaction():
             await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
-            waiting = [
-                asyncio.create_task(client.post("/v1/data/together", json=value))
-                for value in values
-            ]
+            waiting = [asyncio.create_task(client.post(TOGETHER, json=value)) for value in values]
             await under_way(client, len(waiting))
         answers = await asyncio.gather(*waiting)
-        found = (await client.get("/v1/data/together?limit=100")).json()["items"]
+        found = await listed(client)
     sent = sum("AS lines (id, data)\n" in text for text in statements(postgres, name))
     return answers, found, sent
 
@@ -199,3 +199,108 @@ async def under_way(client: httpx2.AsyncClient, number: int) -> None:
 def reads(server: Postgres, name: str) -> list[str]:
     """Return the statements for documents that a database has received."""
     return [text for text in statements(server, name) if "documents.id = ANY" in text]
+
+
+async def test_replacements_share_commits(serve: Serve, postgres: Postgres) -> None:
+    """Who replaces while others do shares a statement; each gets its own document back."""
+    async with serving(serve, postgres) as (client, connection, name):
+        await asyncio.gather(*(client.put(f"{TOGETHER}/{n}", json="old") for n in range(0, 40, 2)))
+        before = len(puts(postgres, name))
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
+            waiting = [
+                asyncio.create_task(client.put(f"{TOGETHER}/{n}", json={"n": n})) for n in range(40)
+            ]
+            await under_way(client, len(waiting))
+        answers = await asyncio.gather(*waiting)
+    assert [answer.status_code for answer in answers] == [200, 201] * 20
+    for number, answer in enumerate(answers):
+        assert (answer.json()["id"], answer.json()["data"]) == (str(number), {"n": number})
+    assert len(puts(postgres, name)) - before <= 3 * WRITERS
+
+
+async def test_a_row_that_is_locked_holds_nobody_up(serve: Serve, postgres: Postgres) -> None:
+    """Who replaces it waits, alone; all others are answered, also those who come later."""
+    async with serving(serve, postgres) as (client, connection, _):
+        await asyncio.gather(*(client.put(f"{TOGETHER}/{n}", json=0) for n in range(20)))
+        async with connection.transaction():
+            await connection.execute("SELECT FROM documents WHERE id = '7' FOR UPDATE")
+            waiting = [
+                asyncio.create_task(client.put(f"{TOGETHER}/{number}", json=turn))
+                for turn in (1, 2)
+                for number in range(20)
+            ]
+            held = [waiting[7], waiting[27]]
+            done, _ = await asyncio.wait(set(waiting) - set(held), timeout=HELD_SECONDS)
+            assert len(done) == 38
+            assert not any(task.done() for task in held)
+        answers = await asyncio.gather(*waiting)
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_writes_of_one_document_keep_their_order(serve: Serve, postgres: Postgres) -> None:
+    """Of many writes of one document by one process, the last that came is the last that stays."""
+    async with serving(serve, postgres) as (client, connection, name):
+        await client.put(f"{TOGETHER}/a", json="first")
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
+            # Two groups are under way and wait; the others come one after the other.
+            waiting = [asyncio.create_task(client.put(f"{TOGETHER}/x{n}", json=0)) for n in (1, 2)]
+            await under_way(client, len(waiting))
+            for number in range(WRITES):
+                waiting.append(asyncio.create_task(client.put(f"{TOGETHER}/a", json=number)))
+                await under_way(client, len(waiting))
+        answers = [await task for task in waiting][2:]
+        stored = (await client.get(f"{TOGETHER}/a")).json()
+    versions = [answer.json()["version"] for answer in answers]
+    assert versions == sorted(set(versions))
+    assert stored == answers[-1].json()
+    assert stored["data"] == WRITES - 1
+    assert len(puts(postgres, name)) <= WRITES + 5
+
+
+async def test_a_replacement_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgres) -> None:
+    """What PostgreSQL refuses fails; its neighbours are stored, and so is what comes after."""
+    async with serving(serve, postgres) as (client, connection, _):
+        await connection.execute("ALTER TABLE documents ADD CHECK (data <> '\"bad\"') NOT VALID")
+        values = ["bad" if number % 10 == 3 else number for number in range(CLIENTS)]
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
+            waiting = [
+                asyncio.create_task(client.put(f"{TOGETHER}/{number}", json=value))
+                for number, value in enumerate(values)
+            ]
+            await under_way(client, len(waiting))
+        answers = await asyncio.gather(*waiting)
+        found = {item["id"]: item["data"] for item in await listed(client)}
+    expected = [500 if value == "bad" else 201 for value in values]
+    assert [answer.status_code for answer in answers] == expected
+    assert found == {str(value): value for value in values if value != "bad"}
+
+
+async def listed(client: httpx2.AsyncClient) -> list[Any]:
+    """Return the documents of the collection."""
+    items: list[Any] = (await client.get(f"{TOGETHER}?limit=100")).json()["items"]
+    return items
+
+
+@asynccontextmanager
+async def serving(
+    serve: Serve, postgres: Postgres
+) -> AsyncIterator[tuple[httpx2.AsyncClient, asyncpg.Connection, str]]:
+    """Serve a database that has the collection; with it comes a connection behind its back."""
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    limits = httpx2.Limits(max_connections=CLIENTS + 5)
+    async with (
+        httpx2.AsyncClient(base_url=running.url, limits=limits, timeout=PATIENCE) as client,
+        connected(postgres, name) as connection,
+    ):
+        (await client.put("/v1/collections/together", json={})).raise_for_status()
+        yield client, connection, name
+
+
+def puts(server: Postgres, name: str) -> list[str]:
+    """Return the statements that replaced documents in a database."""
+    found = statements(server, name)
+    return [text for text in found if "SKIP LOCKED" in text or "$5::text::jsonb" in text]
