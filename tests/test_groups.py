@@ -11,9 +11,13 @@ import asyncpg
 import httpx2
 
 from conftest import Serve
+from credenza.app import Service
+from credenza.conditions import NONE
 from credenza.documents import WRITERS
 from credenza.groups import MAX_MEMBERS, Groups
+from credenza.settings import Settings
 from credenza.store import READERS
+from credenza.wire import StoredDocument
 from databases import connected, create_migrated, statements
 from servers import PATIENCE, Postgres
 
@@ -21,9 +25,6 @@ TURN = 0.02
 """Seconds that a group of these tests takes."""
 
 CLIENTS = 40
-
-WRITES = 8
-"""Writes of one document that come one after the other."""
 
 TOGETHER = "/v1/data/together"
 
@@ -238,25 +239,29 @@ async def test_a_row_that_is_locked_holds_nobody_up(serve: Serve, postgres: Post
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_writes_of_one_document_keep_their_order(serve: Serve, postgres: Postgres) -> None:
+async def test_writes_of_one_document_keep_their_order(postgres: Postgres) -> None:
     """Of many writes of one document by one process, the last that came is the last that stays."""
-    async with serving(serve, postgres) as (client, connection, name):
-        await client.put(f"{TOGETHER}/a", json="first")
+    name = await create_migrated(postgres)
+    settings = Settings.model_validate({"log_level": "error", "secret_key": "s" * 32})
+    service = Service(settings, url=postgres.database(name))
+    async with service.running(), connected(postgres, name) as connection:
+
+        def put(id_: str, number: int) -> asyncio.Task[tuple[StoredDocument, bool]]:
+            return asyncio.create_task(service.documents.put("c", id_, str(number), NONE))
+
+        await put("a", -1)
         async with connection.transaction():
             await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
-            # Two groups are under way and wait; the others come one after the other.
-            waiting = [asyncio.create_task(client.put(f"{TOGETHER}/x{n}", json=0)) for n in (1, 2)]
-            await under_way(client, len(waiting))
-            for number in range(WRITES):
-                waiting.append(asyncio.create_task(client.put(f"{TOGETHER}/a", json=number)))
-                await under_way(client, len(waiting))
-        answers = [await task for task in waiting][2:]
-        stored = (await client.get(f"{TOGETHER}/a")).json()
-    versions = [answer.json()["version"] for answer in answers]
+            ahead = [put("x", 0), put("y", 0)]
+            await asyncio.sleep(TURN)  # two groups are under way, and wait
+            writes = [put("a", number) for number in range(CLIENTS)]
+            await asyncio.sleep(TURN)
+        versions = [document.version for document, _ in await asyncio.gather(*writes)]
+        stored = await service.documents.read("c", "a")
+        await asyncio.gather(*ahead)
     assert versions == sorted(set(versions))
-    assert stored == answers[-1].json()
-    assert stored["data"] == WRITES - 1
-    assert len(puts(postgres, name)) <= WRITES + 5
+    assert (stored.version, stored.data) == (versions[-1], str(CLIENTS - 1).encode())
+    assert len(puts(postgres, name)) <= CLIENTS + 5
 
 
 async def test_a_replacement_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgres) -> None:
