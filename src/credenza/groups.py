@@ -25,7 +25,8 @@ class Groups(Generic[Key, Item, Outcome]):
 
     `run` gets a key and the items of a group, in the order in which they came, and returns an
     outcome for each. One that is an exception is raised to who waits for it; what `run` itself
-    raises, each of them gets. With `about`, no two items of a group are about the same.
+    raises, each of them gets. With `about`, no two that are under way are about the same: they
+    follow each other in the order in which they came.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Groups(Generic[Key, Item, Outcome]):
         self._about = about
         self._free = parallel
         self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
+        self._under_way: set[tuple[Key, Hashable]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def join(self, key: Key, item: Item) -> Outcome:
@@ -54,42 +56,49 @@ class Groups(Generic[Key, Item, Outcome]):
         return await outcome
 
     async def _work(self) -> None:
-        """Run groups until nobody waits; keys take turns."""
+        """Run groups until nobody waits whose turn it is; keys take turns."""
         try:
-            while self._waiting:
-                key = next(iter(self._waiting))
-                members, others = self._divided(self._waiting.pop(key))
-                if others:
-                    self._waiting[key] = others
-                await self._serve(key, members)
+            while (group := self._next()) is not None:
+                await self._serve(*group)
         finally:
             self._free += 1
 
+    def _next(self) -> tuple[Key, list[Member[Item, Outcome]]] | None:
+        for key, waiting in self._waiting.items():
+            members, others = self._divided(key, waiting)
+            if members:
+                del self._waiting[key]
+                if others:
+                    self._waiting[key] = others
+                return key, members
+        return None
+
     def _divided(
-        self, waiting: list[Member[Item, Outcome]]
+        self, key: Key, waiting: list[Member[Item, Outcome]]
     ) -> tuple[list[Member[Item, Outcome]], list[Member[Item, Outcome]]]:
         """Return the members of the next group, and who has to wait for another one."""
         if self._about is None:
             return waiting[:MAX_MEMBERS], waiting[MAX_MEMBERS:]
-        members: dict[Hashable, Member[Item, Outcome]] = {}
-        others = []
+        members: list[Member[Item, Outcome]] = []
+        others: list[Member[Item, Outcome]] = []
         for member in waiting:
-            about = self._about(member[0])
-            if about in members or len(members) == MAX_MEMBERS:
+            about = (key, self._about(member[0]))
+            if about in self._under_way or len(members) == MAX_MEMBERS:
                 others.append(member)
             else:
-                members[about] = member
-        return list(members.values()), others
+                self._under_way.add(about)
+                members.append(member)
+        return members, others
 
     async def _serve(self, key: Key, members: Sequence[Member[Item, Outcome]]) -> None:
         asked = [member for member in members if not member[1].done()]
-        if not asked:
-            return
         outcomes: Sequence[Outcome | Exception]
         try:
-            outcomes = await self._run(key, [item for item, _ in asked])
+            outcomes = await self._run(key, [item for item, _ in asked]) if asked else []
         except Exception as error:  # noqa: BLE001 - it is theirs who wait
             outcomes = [error] * len(asked)
+        if self._about is not None:
+            self._under_way.difference_update((key, self._about(item)) for item, _ in members)
         for (_, waiting), outcome in zip(asked, outcomes, strict=True):
             if waiting.done():
                 continue
