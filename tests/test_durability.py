@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -232,7 +233,20 @@ async def write_and_kill(running: Running) -> None:
         ledger.settle(stored(running))
     await write(clients, ledger, WRITES)
     ledger.settle(stored(running))
+    for verb, statement in (("put", "put_documents"), ("create", "insert_documents")):
+        written = series(running, "documents_written", "verb", verb)
+        sent = series(running, "database_statements", "statement", statement)
+        assert 0 < sent < written, f"{written} writes by {verb} have not shared {sent} statements"
     assert running.stop() == 0
+
+
+def series(running: Running, name: str, label: str, value: str) -> float:
+    """Return what a service has counted since its start."""
+    with running.client() as client:
+        text = client.get("/metrics").text
+    found = re.search(rf'^credenza_{name}_total{{{label}="{value}"}} (\S+)$', text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
 
 
 def started(serve: Serve, **settings: object) -> Running:

@@ -3,22 +3,22 @@
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import asyncpg
 import httpx2
+import pytest
 
 from conftest import Serve
+from credenza import errors
 from credenza.app import Service
 from credenza.conditions import NONE
-from credenza.documents import WRITERS
+from credenza.grouped import PARALLEL
 from credenza.groups import MAX_MEMBERS, Groups
 from credenza.settings import Settings
 from credenza.store import READERS
 from credenza.wire import StoredDocument
-from databases import connected, create_migrated, statements
+from databases import blocked, connected, create_migrated, statements
 from servers import PATIENCE, Postgres
 
 TURN = 0.02
@@ -26,20 +26,15 @@ TURN = 0.02
 
 CLIENTS = 40
 
-TOGETHER = "/v1/data/together"
-
-HELD_SECONDS = 4.0
-"""Less than a statement may wait for a lock: who is answered by then was not held up."""
-
 
 class Work:
     """Doubles numbers in groups, and remembers them; 13 fails its group, 4 itself alone."""
 
-    def __init__(self, parallel: int) -> None:
+    def __init__(self, parallel: int, subject: Callable[[int], Hashable] | None = None) -> None:
         self.groups: list[list[int]] = []
         self.keys: list[str] = []
         self.most = self._now = 0
-        self.queue = Groups(self._run, parallel=parallel)
+        self.queue = Groups(self._run, parallel=parallel, subject=subject)
 
     async def _run(self, key: str, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.groups.append([*numbers])
@@ -118,6 +113,37 @@ async def test_who_goes_away_takes_nobody_along() -> None:
     assert all(3 not in group for group in work.groups[1:])
 
 
+async def test_of_a_subject_one_is_under_way() -> None:
+    """No two of a subject are under way at once, and they go in their order; others pass by."""
+    work = Work(parallel=2, subject=lambda number: number % 10)
+    first = asyncio.create_task(work.queue.join("a", 11))
+    await asyncio.sleep(TURN / 4)
+    numbers = [21, 31, 12, 22, 15, 41]
+    outcomes = await asyncio.gather(first, *(work.queue.join("a", n) for n in numbers))
+    assert outcomes == [2 * number for number in (11, *numbers)]
+    assert work.groups[:2] == [[11], [12, 15]]
+    assert sorted(work.groups[2:4]) == [[21], [22]]
+    assert work.groups[4:] == [[31], [41]]
+
+
+async def test_a_subject_is_one_of_its_key() -> None:
+    """The same subject under another key is another one."""
+    work = Work(parallel=2, subject=lambda number: number)
+    assert await asyncio.gather(*(work.queue.join(key, 5) for key in "ab")) == [10, 10]
+    assert work.most == 2
+
+
+async def test_who_is_one_too_many_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit of those who wait; the others have their turns, and later there is room."""
+    monkeypatch.setattr("credenza.groups.MAX_WAITING", 3)
+    work = Work(parallel=1)
+    waiting = [asyncio.create_task(work.queue.join("a", number)) for number in range(5)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert outcomes[:3] == [0, 2, 4]
+    assert all(isinstance(outcome, errors.Overloaded) for outcome in outcomes[3:])
+    assert await work.queue.join("a", 7) == 14
+
+
 async def test_reads_share_statements(serve: Serve, postgres: Postgres) -> None:
     """Who reads while reads are under way shares a statement, and gets what it asked for.
 
@@ -163,7 +189,7 @@ async def test_new_documents_share_commits(serve: Serve, postgres: Postgres) -> 
     answers, found, sent = await created_together(serve, postgres, [*range(CLIENTS)])
     assert [answer.json()["data"] for answer in answers] == list(range(CLIENTS))
     assert sorted(found, key=str) == sorted((answer.json() for answer in answers), key=str)
-    assert sent <= 3 * WRITERS
+    assert sent <= 3 * PARALLEL
 
 
 async def created_together(
@@ -173,15 +199,25 @@ async def created_together(
 
     Return the answers, what is stored afterwards, and how many statements stored documents.
     """
-    async with serving(serve, postgres) as (client, connection, name):
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    limits = httpx2.Limits(max_connections=CLIENTS + 3)
+    async with (
+        httpx2.AsyncClient(base_url=running.url, limits=limits) as client,
+        connected(postgres, name) as connection,
+    ):
+        (await client.put("/v1/collections/together", json={})).raise_for_status()
         for change in changes:
             await connection.execute(change)
         async with connection.transaction():
             await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
-            waiting = [asyncio.create_task(client.post(TOGETHER, json=value)) for value in values]
+            waiting = [
+                asyncio.create_task(client.post("/v1/data/together", json=value))
+                for value in values
+            ]
             await under_way(client, len(waiting))
         answers = await asyncio.gather(*waiting)
-        found = await listed(client)
+        found = (await client.get("/v1/data/together?limit=100")).json()["items"]
     sent = sum("AS lines (id, data)\n" in text for text in statements(postgres, name))
     return answers, found, sent
 
@@ -202,41 +238,142 @@ def reads(server: Postgres, name: str) -> list[str]:
     return [text for text in statements(server, name) if "documents.id = ANY" in text]
 
 
-async def test_replacements_share_commits(serve: Serve, postgres: Postgres) -> None:
-    """Who replaces while others do shares a statement; each gets its own document back."""
-    async with serving(serve, postgres) as (client, connection, name):
-        await asyncio.gather(*(client.put(f"{TOGETHER}/{n}", json="old") for n in range(0, 40, 2)))
-        before = len(puts(postgres, name))
+Asked = tuple[str, str, dict[str, Any]]
+STALE = {"headers": {"If-Match": '"1"'}}
+
+
+async def written_together(
+    serve: Serve, postgres: Postgres, asked: list[Asked], lock: str, *changes: str
+) -> tuple[list[httpx2.Response], dict[str, Any], list[str]]:
+    """Store d0, d1 and so on, and write what is asked for while all documents are locked.
+
+    Return the answers, what is stored afterwards by id, and the statements that were sent.
+    """
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    limits = httpx2.Limits(max_connections=len(asked) + 3)
+    async with (
+        httpx2.AsyncClient(base_url=running.url, limits=limits, timeout=PATIENCE) as client,
+        connected(postgres, name) as connection,
+    ):
+        for number in range(CLIENTS):
+            await client.put(f"/data/d{number}", json=0)
+        for change in changes:
+            await connection.execute(change)
+        before = len(statements(postgres, name))
         async with connection.transaction():
-            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
+            await connection.execute(lock)
             waiting = [
-                asyncio.create_task(client.put(f"{TOGETHER}/{n}", json={"n": n})) for n in range(40)
+                asyncio.create_task(client.request(method, path, **options))
+                for method, path, options in asked
             ]
             await under_way(client, len(waiting))
         answers = await asyncio.gather(*waiting)
-    assert [answer.status_code for answer in answers] == [200, 201] * 20
+        sent = statements(postgres, name)[before:]
+        items = (await client.get("/data?limit=1000")).json()["items"]
+    return answers, {item["id"]: item for item in items}, sent
+
+
+def groups(sent: list[str]) -> int:
+    """Return how many statements wrote groups."""
+    return sum("'skipped' END" in text for text in sent)
+
+
+def alone(sent: list[str]) -> int:
+    """Return how many statements wrote a document alone."""
+    return sum("WITH written AS" in text for text in sent)
+
+
+LOCK = "LOCK TABLE documents IN EXCLUSIVE MODE"
+
+
+async def test_puts_share_commits(serve: Serve, postgres: Postgres) -> None:
+    """New ones and others, with and without conditions: each has its own outcome, none is alone."""
+    asked: list[Asked] = []
+    for number in range(CLIENTS):
+        path = f"/data/{'new' if number % 4 == 3 else 'd'}{number}"
+        options: dict[str, Any] = {"json": number}
+        if number % 4 == 1:
+            options["headers"] = {"If-Match": "*" if number % 8 == 1 else '"1", "2"'}
+        if number % 4 == 2:
+            options["headers"] = {"If-None-Match": "*" if number % 8 == 2 else '"1", "2"'}
+        asked.append(("PUT", path, options))
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK)
     for number, answer in enumerate(answers):
-        assert (answer.json()["id"], answer.json()["data"]) == (str(number), {"n": number})
-    assert len(puts(postgres, name)) - before <= 3 * WRITERS
+        refused = number % 8 in {2, 5}
+        expected = 412 if refused else 201 if number % 4 == 3 else 200
+        assert answer.status_code == expected, (number, answer.text)
+        id_ = asked[number][1].rpartition("/")[2]
+        if refused:
+            assert answer.json()["current"] == stored[id_]
+            assert stored[id_]["data"] == 0
+        else:
+            assert answer.json() == stored[id_]
+            assert stored[id_]["data"] == number
+    assert groups(sent) <= CLIENTS / 4  # what is refused is tried a second time
+    assert alone(sent) == 0
 
 
-async def test_a_row_that_is_locked_holds_nobody_up(serve: Serve, postgres: Postgres) -> None:
-    """Who replaces it waits, alone; all others are answered, also those who come later."""
-    async with serving(serve, postgres) as (client, connection, _):
-        await asyncio.gather(*(client.put(f"{TOGETHER}/{n}", json=0) for n in range(20)))
-        async with connection.transaction():
-            await connection.execute("SELECT FROM documents WHERE id = '7' FOR UPDATE")
-            waiting = [
-                asyncio.create_task(client.put(f"{TOGETHER}/{number}", json=turn))
-                for turn in (1, 2)
-                for number in range(20)
-            ]
-            held = [waiting[7], waiting[27]]
-            done, _ = await asyncio.wait(set(waiting) - set(held), timeout=HELD_SECONDS)
-            assert len(done) == 38
-            assert not any(task.done() for task in held)
-        answers = await asyncio.gather(*waiting)
+async def test_deletions_share_commits(serve: Serve, postgres: Postgres) -> None:
+    """Of what is there and what is not, with and without conditions, as puts do."""
+    asked: list[Asked] = []
+    for number in range(CLIENTS):
+        path = f"/data/{'none' if number % 4 == 3 else 'd'}{number}"
+        asked.append(("DELETE", path, STALE if number % 4 == 1 else {}))
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK)
+    for number, answer in enumerate(answers):
+        expected = {1: 412, 3: 404}.get(number % 4, 204)
+        assert answer.status_code == expected, (number, answer.text)
+        assert (f"d{number}" in stored) == (expected != 204)
+    assert groups(sent) <= 2 * PARALLEL
+    assert alone(sent) == 0
+
+
+async def test_puts_of_one_document_follow_each_other(serve: Serve, postgres: Postgres) -> None:
+    """No group has two of them: each gets a version above the one before, the last one stays."""
+    asked: list[Asked] = [("PUT", "/data/d0", {"json": number}) for number in range(12)]
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK)
     assert {answer.status_code for answer in answers} == {200}
+    versions = {answer.json()["version"]: answer.json()["data"] for answer in answers}
+    assert len(versions) == len(asked)
+    assert stored["d0"]["data"] == versions[max(versions)]
+    assert (groups(sent), alone(sent)) == (12, 0)
+
+
+async def test_a_document_that_others_hold_holds_nobody_up(
+    serve: Serve, postgres: Postgres
+) -> None:
+    """Whoever writes it waits alone; all others are answered meanwhile."""
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    async with running.async_client() as client, connected(postgres, name) as connection:
+        for number in range(CLIENTS):
+            await client.put(f"/data/d{number}", json=0)
+        for method in ("PUT", "DELETE"):
+            async with connection.transaction():
+                await connection.execute("SELECT FROM documents WHERE id = 'd0' FOR UPDATE")
+                held = asyncio.create_task(client.request(method, "/data/d0", json=1))
+                others = await asyncio.gather(
+                    *(client.request(method, f"/data/d{n}", json=1) for n in range(1, CLIENTS))
+                )
+                assert {answer.status_code for answer in others} <= {200, 204}
+                await blocked(connection, unless=held.done)
+            assert (await held).status_code in {200, 204}
+        assert (await client.get("/data")).json()["items"] == []
+
+
+async def test_a_put_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgres) -> None:
+    """What PostgreSQL refuses fails, and all who share a statement with it are stored."""
+    asked: list[Asked] = [
+        ("PUT", f"/data/d{number}", {"json": "bad" if number == 20 else number})
+        for number in range(CLIENTS)
+    ]
+    refuse = "ALTER TABLE documents ADD CHECK (data <> '\"bad\"') NOT VALID"
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK, refuse)
+    for number, answer in enumerate(answers):
+        assert answer.status_code == (500 if number == 20 else 200)
+        assert stored[f"d{number}"]["data"] == (0 if number == 20 else number)
+    assert alone(sent) > CLIENTS / 2
 
 
 async def test_writes_of_one_document_keep_their_order(postgres: Postgres) -> None:
@@ -261,51 +398,4 @@ async def test_writes_of_one_document_keep_their_order(postgres: Postgres) -> No
         await asyncio.gather(*ahead)
     assert versions == sorted(set(versions))
     assert (stored.version, stored.data) == (versions[-1], str(CLIENTS - 1).encode())
-    assert len(puts(postgres, name)) <= CLIENTS + 5
-
-
-async def test_a_replacement_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgres) -> None:
-    """What PostgreSQL refuses fails; its neighbours are stored, and so is what comes after."""
-    async with serving(serve, postgres) as (client, connection, _):
-        await connection.execute("ALTER TABLE documents ADD CHECK (data <> '\"bad\"') NOT VALID")
-        values = ["bad" if number % 10 == 3 else number for number in range(CLIENTS)]
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE documents IN EXCLUSIVE MODE")
-            waiting = [
-                asyncio.create_task(client.put(f"{TOGETHER}/{number}", json=value))
-                for number, value in enumerate(values)
-            ]
-            await under_way(client, len(waiting))
-        answers = await asyncio.gather(*waiting)
-        found = {item["id"]: item["data"] for item in await listed(client)}
-    expected = [500 if value == "bad" else 201 for value in values]
-    assert [answer.status_code for answer in answers] == expected
-    assert found == {str(value): value for value in values if value != "bad"}
-
-
-async def listed(client: httpx2.AsyncClient) -> list[Any]:
-    """Return the documents of the collection."""
-    items: list[Any] = (await client.get(f"{TOGETHER}?limit=100")).json()["items"]
-    return items
-
-
-@asynccontextmanager
-async def serving(
-    serve: Serve, postgres: Postgres
-) -> AsyncIterator[tuple[httpx2.AsyncClient, asyncpg.Connection, str]]:
-    """Serve a database that has the collection; with it comes a connection behind its back."""
-    name = await create_migrated(postgres)
-    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
-    limits = httpx2.Limits(max_connections=CLIENTS + 5)
-    async with (
-        httpx2.AsyncClient(base_url=running.url, limits=limits, timeout=PATIENCE) as client,
-        connected(postgres, name) as connection,
-    ):
-        (await client.put("/v1/collections/together", json={})).raise_for_status()
-        yield client, connection, name
-
-
-def puts(server: Postgres, name: str) -> list[str]:
-    """Return the statements that replaced documents in a database."""
-    found = statements(server, name)
-    return [text for text in found if "SKIP LOCKED" in text or "$5::text::jsonb" in text]
+    assert groups(statements(postgres, name)) <= CLIENTS + 3

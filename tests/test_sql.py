@@ -28,11 +28,16 @@ SHARDS = 8
 SAMPLES: dict[str, list[Any]] = {
     "get_documents": ["c", ["a", "b"]],
     "insert_documents": ["c", 9, NOW, ["new", "newer"], ["1", "2"], 3],
-    "put_documents": ["c", 9, NOW, ["a", "new"], ["1", "2"], 3],
     "put_document": ["c", "a", 9, NOW, "1", ["3"], False, NOW, 3],
+    "put_documents": [
+        *("c", 9, NOW, ["a", "b", "new"], ["1", "2", "3"], ["false", "true", "false"]),
+        *([None, "{1}", None], ["{3}", None, None], ["false", "false", "true"]),
+        *([None, None, None], 3),
+    ],
     "replace_document": ["c", "a", 9, NOW, "1", None, None, 3],
     "lock_document": ["c", "a"],
     "delete_document": ["c", "a", 9, NOW, None, None, None, 3],
+    "delete_documents": ["c", 9, NOW, ["a", "b"], ["{1}", None], [None, None], [None, None], 3],
     "import_documents": ["c", 9, NOW, "a\x1enew", "1\x1e2", "\x1e", True, 2, 3],
     "reap_tombstones": ["c", NOW, 10],
     "purge_documents": ["c", 10],

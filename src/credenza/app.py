@@ -7,12 +7,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from credenza import __version__, errors, wire
+from credenza.batches import Batches
 from credenza.bulk import Bulk
 from credenza.cache import Cache
 from credenza.collections import Collections
 from credenza.database import Database
 from credenza.documents import Documents
 from credenza.exports import Exports
+from credenza.grouped import Grouped
 from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
 from credenza.pages import Pages
@@ -50,8 +52,11 @@ class Service:
         self.cache = Cache(settings, self.metrics)
         self.writes = Writes()
         self.collections = Collections(self.store, self.cache, self.writes)
+        self.grouped = Grouped(
+            Batches(self.database, slots), self.cache, self.collections, self.writes, self.metrics
+        )
         self.documents = Documents(
-            self.store, self.cache, self.collections, self.writes, self.metrics
+            self.store, self.cache, self.collections, self.grouped, self.writes
         )
         self.lists = Lists(Snapshots(self.database), self.store, settings)
         self.pages = Pages(self.lists, self.collections, self.cache)

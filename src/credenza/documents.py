@@ -1,35 +1,29 @@
 """Read, write and list documents.
 
-With `collections` and `transfer` the only ones that know both store and cache. Must not know HTTP.
-A write tells the cache after its commit and before it answers.
+With `collections`, `grouped` and `transfer` the only ones that know both store and cache. Must not
+know HTTP. A write tells the cache after its commit and before it answers.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from time import monotonic
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import msgspec
 import uuid_utils
 
 from credenza import errors, values, wire
+from credenza.batches import Change, Left
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
 from credenza.conditions import ANY, NONE, Conditions
-from credenza.groups import Groups
-from credenza.rows import Row, Text
+from credenza.grouped import Grouped, entry_of
+from credenza.rows import Row
 from credenza.store import Store
-from credenza.telemetry import Metrics, count_statement, note_cache
+from credenza.telemetry import note_cache
 from credenza.writes import Writes
 
 T = TypeVar("T")
-
-WRITERS: Final = 2
-"""Groups of one kind of writes under way at once: one is put together while one commits."""
-
-ID: Final = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -50,21 +44,14 @@ class Documents:
         store: Store,
         cache: Cache,
         collections: Collections,
+        grouped: Grouped,
         writes: Writes,
-        metrics: Metrics,
     ) -> None:
         self._store = store
         self._cache = cache
         self._collections = collections
-        self._written = metrics.written
-        self._created = metrics.created
+        self._grouped = grouped
         self._writes = writes
-        self._creates: Groups[str, Text, Row | None] = Groups(
-            lambda name, lines: writes.run(self._create_all(name, lines)), parallel=WRITERS
-        )
-        self._puts: Groups[str, Text, tuple[wire.StoredDocument, bool] | None] = Groups(
-            lambda name, lines: writes.run(self._put_all(name, lines)), parallel=WRITERS, about=ID
-        )
 
     async def read(self, collection: str, id_: str) -> wire.StoredDocument:
         """Return a document; NotFound where there is none."""
@@ -120,45 +107,18 @@ class Documents:
 
     async def _load(self, collection: str, id_: str) -> Entry | None:
         row = await self._store.get_document(collection, id_)
-        return None if row is None else _entry(row)
+        return None if row is None else entry_of(row)
 
     async def _stored(self, collection: str, id_: str) -> wire.StoredDocument | None:
         row = await self._store.get_document(collection, id_)
         return None if row is None or row.data is None else row.document()
 
     async def create(self, collection: str, data: str) -> wire.StoredDocument:
-        """Store a value under a new id.
-
-        Who writes while others do shares a statement, and so a commit, with them.
-        """
-        try:
-            row = await self._creates.join(collection, Text(str(uuid_utils.uuid7()), data))
-        finally:
-            count_statement()
+        """Store a value under a new id."""
+        row = await self._grouped.create(collection, Change(str(uuid_utils.uuid7()), data))
         if row is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
         return row.document()
-
-    async def _create_all(
-        self, collection: str, lines: Sequence[Text]
-    ) -> Sequence[Row | Exception | None]:
-        known = await self._collections.find(collection) if self._cache.enabled else None
-        async with self._doubtful(known, collection, lines[0].id):
-            found = await self._collections.written_in(
-                collection, lambda: self._inserted(collection, lines)
-            )
-        rows = [row for row in found or () if isinstance(row, Row)]
-        if rows:
-            self._created.number += len(rows)
-            await self._collections.confirm(collection, known, rows[0].incarnation)
-            await self._cache.touched(collection)
-        return found or [None] * len(lines)
-
-    async def _inserted(
-        self, collection: str, lines: Sequence[Text]
-    ) -> Sequence[Row | Exception | None] | None:
-        found = await self._store.insert_documents(collection, lines)
-        return None if all(row is None for row in found) else found
 
     async def put(
         self, collection: str, id_: str, data: str, conditions: Conditions
@@ -166,66 +126,45 @@ class Documents:
         """Store or replace a document; the flag tells whether it was created."""
         known = await self._collections.find(collection)
         if not _lacks_if_match(known, conditions):
-            if conditions == NONE and (put := await self._put_with_others(collection, id_, data)):
-                return put
-            return await self._writes.run(self._put(known, collection, id_, data, conditions))
+            return await self._put(known, collection, Change(id_, data, conditions))
         # It may only create, which is decided where it is written.
-        only_new = replace(conditions, if_none_match=ANY)
+        only_new = Change(id_, data, replace(conditions, if_none_match=ANY))
         try:
-            return await self._writes.run(self._put(known, collection, id_, data, only_new))
+            return await self._put(known, collection, only_new)
         except errors.PreconditionFailed:
             raise _if_match_required(collection) from None
 
-    async def _put_with_others(
-        self, collection: str, id_: str, data: str
-    ) -> tuple[wire.StoredDocument, bool] | None:
-        """Store a document together with those of others; None: it has to go alone."""
-        try:
-            return await self._puts.join(collection, Text(id_, data))
-        finally:
-            count_statement()
-
-    async def _put_all(
-        self, collection: str, lines: Sequence[Text]
-    ) -> Sequence[tuple[wire.StoredDocument, bool] | None]:
-        known = await self._collections.find(collection)
-        async with self._doubtful(known, collection, *(line.id for line in lines)):
-            try:
-                rows = await self._store.put_documents(collection, lines)
-            except errors.Unavailable:
-                raise
-            except Exception:  # noqa: BLE001 - whose fault it is will be seen when each goes alone
-                rows = {}
-        if rows:
-            await self._wrote(known, collection, list(rows.values()), "put")
-        return [
-            None if row is None else (row.document(), row.created_at == row.updated_at)
-            for row in map(rows.get, (line.id for line in lines))
-        ]
-
     async def _put(
-        self,
-        known: Collection | None,
-        collection: str,
-        id_: str,
-        data: str,
-        conditions: Conditions,
+        self, known: Collection | None, collection: str, change: Change
     ) -> tuple[wire.StoredDocument, bool]:
-        async with self._doubtful(known, collection, id_):
-            if conditions.contradict:
-                written = None
-            elif conditions.must_exist:
-                row = await self._store.replace_document(collection, id_, data, conditions)
-                written = None if row is None else (row, False)
+        row = await self._write(known, collection, change)
+        if row is None:
+            raise _refused(await self._stored(collection, change.id))
+        return row.document(), row.created_at == row.updated_at
+
+    async def _write(self, known: Collection | None, collection: str, change: Change) -> Row | None:
+        """Put or delete a document, with others if that is possible; None: it is refused."""
+        if change.conditions.contradict:
+            return None
+        outcome = await self._grouped.write(collection, change)
+        if outcome is Left.ALONE:
+            return await self._writes.run(self._write_alone(known, collection, change))
+        return outcome
+
+    async def _write_alone(
+        self, known: Collection | None, collection: str, change: Change
+    ) -> Row | None:
+        async with self._grouped.doubtful(known, collection, change.id):
+            if change.data is None or change.conditions.must_exist:
+                row = await self._store.change_document(collection, change)
             else:
-                written = await self._collections.written_in(
-                    collection,
-                    lambda: self._store.put_document(collection, id_, data, conditions),
+                row = await self._collections.written_in(
+                    collection, lambda: self._store.put_document(collection, change)
                 )
-        if written is None:
-            raise _refused(await self._stored(collection, id_))
-        await self._wrote(known, collection, [written[0]], "put")
-        return written[0].document(), written[1]
+        if row is not None:
+            verb = "delete" if change.data is None else "put"
+            await self._grouped.wrote(known, collection, [row], verb)
+        return row
 
     async def patch(
         self,
@@ -247,7 +186,7 @@ class Documents:
         conditions: Conditions,
     ) -> wire.StoredDocument:
         async with (
-            self._doubtful(known, collection, id_),
+            self._grouped.doubtful(known, collection, id_),
             self._store.locked(collection, id_) as locked,
         ):
             if locked is None or locked.row.data is None:
@@ -255,27 +194,20 @@ class Documents:
             if not conditions.hold(locked.row.version, locked.row.updated_at):
                 raise _refused(locked.row.document())
             row = await locked.replace(change(values.decode(locked.row.data)))
-        await self._wrote(known, collection, [row], "patch")
+        await self._grouped.wrote(known, collection, [row], "patch")
         return row.document()
 
     async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
         """Delete a document; NotFound where there is none."""
         known = await self._checked(collection, id_, conditions)
-        await self._writes.run(self._delete(known, collection, id_, conditions))
-
-    async def _delete(
-        self, known: Collection | None, collection: str, id_: str, conditions: Conditions
-    ) -> None:
-        async with self._doubtful(known, collection, id_):
-            row = None
-            if not conditions.must_be_absent:
-                row = await self._store.delete_document(collection, id_, conditions)
+        change, row = Change(id_, None, conditions), None
+        if not conditions.must_be_absent:
+            row = await self._write(known, collection, change)
         if row is None:
             current = await self._stored(collection, id_)
             if current is None or conditions == NONE:  # it may have been made meanwhile
                 raise _not_found(collection, id_)
             raise _refused(current)
-        await self._wrote(known, collection, [row], "delete")
 
     async def _checked(
         self, collection: str, id_: str, conditions: Conditions
@@ -288,33 +220,6 @@ class Documents:
             raise _if_match_required(collection)
         return known
 
-    async def _wrote(
-        self, known: Collection | None, collection: str, rows: Sequence[Row], verb: str
-    ) -> None:
-        """Tell the cache of rows that were written together."""
-        self._written.labels(verb).inc(len(rows))
-        await self._collections.confirm(collection, known, rows[0].incarnation)
-        ttl = None if known is None else known.settings.cache_ttl
-        entries = {Key(collection, row.incarnation, row.id): _entry(row) for row in rows}
-        await self._cache.wrote_all(entries, ttl)
-
-    @asynccontextmanager
-    async def _doubtful(
-        self, known: Collection | None, collection: str, *ids: str
-    ) -> AsyncIterator[None]:
-        """Keep documents from the cache when nobody knows whether their write was committed.
-
-        And their collection's lists, also of a collection that nobody knew.
-        """
-        try:
-            yield
-        except errors.Unavailable as problem:
-            if problem.outcome_is_unknown:
-                incarnation = 0 if known is None else known.incarnation
-                for id_ in ids:
-                    self._cache.uncertain(Key(collection, incarnation, id_))
-            raise
-
 
 def _lacks_if_match(known: Collection | None, conditions: Conditions) -> bool:
     """Return whether a write does not say what it replaces, and the collection asks for it."""
@@ -325,10 +230,6 @@ def _lacks_if_match(known: Collection | None, conditions: Conditions) -> bool:
 
 def _if_match_required(collection: str) -> errors.PreconditionRequired:
     return errors.PreconditionRequired(f"Writes in {collection!r} need If-Match.")
-
-
-def _entry(row: Row) -> Entry:
-    return Entry(row.version, None if row.data is None else row.document().body)
 
 
 def _not_found(collection: str, id_: str) -> errors.NotFound:

@@ -7,17 +7,21 @@ share a statement. Must not know what is done for a group.
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from credenza import errors
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-Member = tuple[Item, asyncio.Future[Outcome]]
-"""What is asked for, and where its outcome is waited for."""
-
 MAX_MEMBERS: Final = 128
 """Members of one group at the most."""
+
+MAX_WAITING: Final = 5_000
+"""Who may wait for a group to begin; past that, one is sent away."""
+
+Member: TypeAlias = tuple[Item, asyncio.Future[Outcome]]
 
 
 class Groups(Generic[Key, Item, Outcome]):
@@ -25,8 +29,10 @@ class Groups(Generic[Key, Item, Outcome]):
 
     `run` gets a key and the items of a group, in the order in which they came, and returns an
     outcome for each. One that is an exception is raised to who waits for it; what `run` itself
-    raises, each of them gets. With `about`, no two that are under way are about the same: they
-    follow each other in the order in which they came.
+    raises, each of them gets.
+
+    With `subject`, no two items of the same subject are under way at once, and those who wait for
+    one get their turns in the order in which they came.
     """
 
     def __init__(
@@ -34,17 +40,24 @@ class Groups(Generic[Key, Item, Outcome]):
         run: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | Exception]]],
         *,
         parallel: int,
-        about: Callable[[Item], Hashable] | None = None,
+        subject: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self._run = run
-        self._about = about
         self._free = parallel
+        self._subject = subject
+        self._busy: set[tuple[Key, Hashable]] = set()
         self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
-        self._under_way: set[tuple[Key, Hashable]] = set()
+        self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def join(self, key: Key, item: Item) -> Outcome:
-        """Return the outcome for an item; who stops waiting leaves its group as it is."""
+        """Return the outcome for an item; who stops waiting leaves its group as it is.
+
+        Overloaded where too many wait.
+        """
+        if self._number >= MAX_WAITING:
+            raise errors.Overloaded(f"{self._number} wait for the database.")
+        self._number += 1
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append((item, outcome))
         if self._free:
@@ -56,49 +69,64 @@ class Groups(Generic[Key, Item, Outcome]):
         return await outcome
 
     async def _work(self) -> None:
-        """Run groups until nobody waits whose turn it is; keys take turns."""
+        """Run groups until nobody waits who may go; keys take turns."""
         try:
             while (group := self._next()) is not None:
-                await self._serve(*group)
+                key, members = group
+                try:
+                    await self._serve(key, members)
+                finally:
+                    self._busy.difference_update(self._subjects(key, members))
         finally:
             self._free += 1
 
     def _next(self) -> tuple[Key, list[Member[Item, Outcome]]] | None:
-        for key, waiting in self._waiting.items():
-            members, others = self._divided(key, waiting)
+        for key in list(self._waiting):
+            members, waiting = self._chosen(key, self._waiting.pop(key))
+            if waiting:
+                self._waiting[key] = waiting
             if members:
-                del self._waiting[key]
-                if others:
-                    self._waiting[key] = others
+                self._number -= len(members)
+                self._busy.update(self._subjects(key, members))
                 return key, members
         return None
 
-    def _divided(
+    def _chosen(
         self, key: Key, waiting: list[Member[Item, Outcome]]
     ) -> tuple[list[Member[Item, Outcome]], list[Member[Item, Outcome]]]:
-        """Return the members of the next group, and who has to wait for another one."""
-        if self._about is None:
+        """Return who goes now, and who stays: whose subject is under way, or goes with another."""
+        if self._subject is None:
             return waiting[:MAX_MEMBERS], waiting[MAX_MEMBERS:]
+        taken: set[Hashable] = set()
         members: list[Member[Item, Outcome]] = []
-        others: list[Member[Item, Outcome]] = []
+        left: list[Member[Item, Outcome]] = []
         for member in waiting:
-            about = (key, self._about(member[0]))
-            if about in self._under_way or len(members) == MAX_MEMBERS:
-                others.append(member)
-            else:
-                self._under_way.add(about)
+            subject = self._subject(member[0])
+            if len(members) < MAX_MEMBERS and not (
+                subject in taken or (key, subject) in self._busy
+            ):
                 members.append(member)
-        return members, others
+            else:
+                left.append(member)
+            taken.add(subject)
+        return members, left
+
+    def _subjects(
+        self, key: Key, members: list[Member[Item, Outcome]]
+    ) -> list[tuple[Key, Hashable]]:
+        if self._subject is None:
+            return []
+        return [(key, self._subject(item)) for item, _ in members]
 
     async def _serve(self, key: Key, members: Sequence[Member[Item, Outcome]]) -> None:
         asked = [member for member in members if not member[1].done()]
+        if not asked:
+            return
         outcomes: Sequence[Outcome | Exception]
         try:
-            outcomes = await self._run(key, [item for item, _ in asked]) if asked else []
+            outcomes = await self._run(key, [item for item, _ in asked])
         except Exception as error:  # noqa: BLE001 - it is theirs who wait
             outcomes = [error] * len(asked)
-        if self._about is not None:
-            self._under_way.difference_update((key, self._about(item)) for item, _ in members)
         for (_, waiting), outcome in zip(asked, outcomes, strict=True):
             if waiting.done():
                 continue

@@ -40,13 +40,6 @@ class Row(NamedTuple):
         )
 
 
-class Text(NamedTuple):
-    """What is to be stored under an id: JSON text."""
-
-    id: str
-    data: str
-
-
 @dataclass(frozen=True, slots=True)
 class CollectionRow:
     """A collection as stored; `settings` is JSON text, None where it was deleted."""

@@ -12,11 +12,12 @@ from typing import Final
 import asyncpg
 
 from credenza import errors, wire
+from credenza.batches import Change
 from credenza.conditions import Conditions
 from credenza.database import Database
 from credenza.groups import Groups
 from credenza.locks import Locked, LockedCollection
-from credenza.rows import Clock, CollectionRow, Row, Text
+from credenza.rows import Clock, CollectionRow, Row
 from credenza.slots import Slots
 from credenza.telemetry import count_statement
 
@@ -60,100 +61,25 @@ class Store:
         rows = {record["id"]: Row(*record) for record in records}
         return [rows.get(id_) for id_ in ids]
 
-    async def insert_documents(
-        self, collection: str, lines: Sequence[Text]
-    ) -> Sequence[Row | Exception | None]:
-        """Store documents under new ids by one statement; None: there is no such collection.
+    async def put_document(self, collection: str, change: Change) -> Row | None:
+        """Store or replace a document; None: a condition does not hold, or no such collection."""
+        conditions = change.conditions
+        return await self._write(
+            *("put_document", collection, change.id, *self._stamp(), change.data),
+            *(conditions.unwanted, conditions.must_be_absent, conditions.changed_before),
+        )
 
-        Where one is at fault, each is stored alone, so that the others are stored.
-        """
-        try:
-            return await self._insert(collection, lines)
-        except errors.Unavailable:  # nobody's fault, and it may have been committed
-            raise
-        except Exception:
-            if len(lines) == 1:
-                raise
-        return [await self._insert_alone(collection, line) for line in lines]
-
-    async def _insert_alone(self, collection: str, line: Text) -> Row | Exception | None:
-        try:
-            return (await self._insert(collection, [line]))[0]
-        except Exception as error:  # noqa: BLE001 - it is returned to who asked
-            return error
-
-    async def _insert(self, collection: str, lines: Sequence[Text]) -> list[Row | None]:
-        version, now = self._stamp()
-        rows = {
-            id_: Row(incarnation, id_, version, now, now, data)
-            for incarnation, id_, data in await self._write_many(
-                "insert_documents", collection, version, now, *_columns(lines)
+    async def change_document(self, collection: str, change: Change) -> Row | None:
+        """Replace or delete a document; None: there is none, or a condition does not hold."""
+        conditions = change.conditions
+        if change.data is None:
+            return await self._write(
+                *("delete_document", collection, change.id, *self._stamp()),
+                *(conditions.wanted, conditions.unwanted, conditions.changed_before),
             )
-        }
-        return [rows.get(line.id) for line in lines]
-
-    async def put_documents(self, collection: str, lines: Sequence[Text]) -> dict[str, Row]:
-        """Store or replace documents by one statement, each id once; return what was written.
-
-        A document that is locked elsewhere is left alone; all are, where there is no collection.
-        """
-        ordered = sorted(lines)
-        found = await self._write_many(
-            "put_documents", collection, *self._stamp(), *_columns(ordered)
-        )
-        return {record["id"]: Row(*record) for record in found}
-
-    async def _write_many(
-        self, name: str, collection: str, *arguments: object
-    ) -> list[asyncpg.Record]:
-        async with (
-            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
-            self._slots.lent() as slot,
-        ):
-            return await connection.fetch(name, collection, *arguments, slot)
-
-    async def put_document(
-        self, collection: str, id_: str, data: str, conditions: Conditions
-    ) -> tuple[Row, bool] | None:
-        """Store or replace a document; None: a condition does not hold, or no such collection.
-
-        The flag tells whether it was created.
-        """
-        version, now = self._stamp()
-        row = await self._write(
-            "put_document",
-            collection,
-            id_,
-            version,
-            now,
-            data,
-            conditions.unwanted,
-            conditions.must_be_absent,
-            conditions.changed_before,
-        )
-        return None if row is None else (row, row.created_at == now)
-
-    async def replace_document(
-        self, collection: str, id_: str, data: str, conditions: Conditions
-    ) -> Row | None:
-        """Replace a document that exists; None: there is none, or a condition does not hold."""
         return await self._write(
-            *("replace_document", collection, id_, *self._stamp(), data),
+            *("replace_document", collection, change.id, *self._stamp(), change.data),
             *(conditions.wanted, conditions.unwanted),
-        )
-
-    async def delete_document(
-        self, collection: str, id_: str, conditions: Conditions
-    ) -> Row | None:
-        """Leave a tombstone; None: there is no document, or a condition does not hold."""
-        return await self._write(
-            "delete_document",
-            collection,
-            id_,
-            *self._stamp(),
-            conditions.wanted,
-            conditions.unwanted,
-            conditions.changed_before,
         )
 
     @asynccontextmanager
@@ -171,7 +97,11 @@ class Store:
                 yield Locked(connection, collection, row, self._stamp(), slot)
 
     async def _write(self, name: str, collection: str, id_: str, *arguments: object) -> Row | None:
-        return _row(id_, await self._write_many(name, collection, id_, *arguments))
+        async with (
+            self._database.connection(blames=errors.UnrepresentableJson, writes=True) as connection,
+            self._slots.lent() as slot,
+        ):
+            return _row(id_, await connection.fetch(name, collection, id_, *arguments, slot))
 
     def _stamp(self) -> tuple[int, datetime]:
         version = self._clock.now()
@@ -290,10 +220,6 @@ class Store:
             await connection.fetch("add_secret", SYSTEM, name, proposal)
             rows = await connection.fetch("get_secret", SYSTEM, name)
             return str(rows[0]["value"])
-
-
-def _columns(lines: Sequence[Text]) -> tuple[list[str], list[str]]:
-    return [line.id for line in lines], [line.data for line in lines]
 
 
 def _row(id_: str, rows: Sequence[asyncpg.Record]) -> Row | None:

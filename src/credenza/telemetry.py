@@ -122,7 +122,6 @@ class Metrics:
             "Documents written, by verb (create, put, patch, delete, import).",
             "verb",
         )
-        self.created = Count(self.written.labels("create"))
         # A gauge, because prometheus-client's Info does not work with several processes.
         self._gauge("credenza_build_info", "1, with the version that runs.", "version").labels(
             __version__
@@ -140,7 +139,7 @@ class Metrics:
     def flush(self) -> None:
         """Bring the series up to date that are counted beside; in the event loop's thread."""
         self._flush_records()
-        for tally in (self.http, self.near_hits, self.near_misses, self.created):
+        for tally in (self.http, self.near_hits, self.near_misses):
             tally.flush()
 
     def records(self, flush: Callable[[], None]) -> None:

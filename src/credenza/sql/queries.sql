@@ -40,40 +40,76 @@ WITH written AS (
 SELECT written.* FROM written;
 
 -- name: put_documents
--- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between groups), each once, $5 texts,
--- $6 the writer's slot. Rows that are locked elsewhere are left alone, and not returned.
-WITH free AS (
-    SELECT documents.id FROM documents
-    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
-    ORDER BY documents.id
-    FOR UPDATE SKIP LOCKED
-), written AS (
+-- A group of puts, each decided by itself. $2 clock, $3 time of writing, $4 ids in order, $5 texts;
+-- of each line: $6 true: something must be there, $7 versions of which one must be there, $8 versions
+-- that must not be there, $9 true: nothing may be there, $10 must not have changed at or after;
+-- $11 the writer's slot. Lists of versions are arrays as text.
+--
+-- It waits for nobody's document but one that another writer is just making, and for those in order,
+-- before it locks any: so writers never wait in a circle. A document that another writer holds is
+-- skipped; of one that is neither written, refused nor skipped nobody knows, and both kinds are then
+-- written alone.
+WITH lines AS (
+    SELECT * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                         $10::text[])
+        AS lines (id, data, must_exist, wanted, unwanted, must_be_absent, changed_before)
+), inserted AS (
     INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at, data)
     SELECT $1, lines.id, collections.incarnation, $2::bigint, $3::timestamptz, $3::timestamptz,
            lines.data::jsonb
-    FROM collections, unnest($4::text[], $5::text[]) AS lines (id, data)
+    FROM collections, lines
     WHERE collections.collection = $1 AND collections.settings IS NOT NULL
-      AND (lines.id IN (SELECT free.id FROM free)
-           OR NOT EXISTS (SELECT FROM documents
-                          WHERE documents.collection = $1 AND documents.id = lines.id))
-    ORDER BY lines.id
-    ON CONFLICT (collection, id) DO UPDATE
-    SET incarnation = excluded.incarnation,
-        version = greatest(documents.version + 1, excluded.version),
-        created_at = CASE
-            WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
-            THEN excluded.created_at ELSE documents.created_at END,
-        updated_at = excluded.updated_at,
-        data = excluded.data
-    WHERE documents.incarnation <= excluded.incarnation
+      AND NOT lines.must_exist::boolean
+      AND NOT EXISTS (SELECT FROM documents
+                      WHERE documents.collection = $1 AND documents.id = lines.id)
+    ORDER BY lines.id COLLATE "C"
+    ON CONFLICT (collection, id) DO NOTHING
     RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
               documents.updated_at, documents.data::text AS data
+), held AS (
+    SELECT documents.id FROM documents
+    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+      AND (SELECT count(*) FROM inserted) >= 0
+    FOR UPDATE SKIP LOCKED
+), replaced AS (
+    UPDATE documents
+    SET incarnation = collections.incarnation,
+        version = greatest(documents.version + 1, $2::bigint),
+        created_at = CASE
+            WHEN documents.data IS NULL OR documents.incarnation <> collections.incarnation
+            THEN $3::timestamptz ELSE documents.created_at END,
+        updated_at = $3::timestamptz,
+        data = lines.data::jsonb
+    FROM collections, lines, held
+    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+      AND documents.id = held.id AND documents.id = lines.id
+      AND collections.collection = $1 AND collections.settings IS NOT NULL
+      AND CASE
+          WHEN documents.incarnation > collections.incarnation THEN false
+          WHEN documents.data IS NULL OR documents.incarnation < collections.incarnation
+          THEN NOT lines.must_exist::boolean
+          ELSE NOT lines.must_be_absent::boolean
+              AND (lines.wanted IS NULL OR documents.version = ANY (lines.wanted::bigint[]))
+              AND (lines.unwanted IS NULL OR documents.version <> ALL (lines.unwanted::bigint[]))
+              AND (lines.changed_before IS NULL
+                   OR documents.updated_at < lines.changed_before::timestamptz)
+          END
+    RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
+              documents.updated_at, documents.data::text AS data
+), written AS (
+    SELECT inserted.* FROM inserted UNION ALL SELECT replaced.* FROM replaced
 ), moved AS (
     INSERT INTO changes (collection, slot, n)
-    SELECT $1, $6::smallint, $2::bigint FROM written HAVING count(*) > 0
+    SELECT $1, $11::smallint, $2::bigint FROM written HAVING count(*) > 0
     ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
 )
-SELECT written.* FROM written;
+SELECT written.*, 'written' AS outcome FROM written
+UNION ALL
+SELECT NULL, documents.id, NULL, NULL, NULL, NULL,
+       CASE WHEN documents.id IN (SELECT held.id FROM held) THEN 'refused' ELSE 'skipped' END
+FROM documents
+WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+  AND documents.id NOT IN (SELECT written.id FROM written);
 
 -- name: put_document
 -- $6 versions that must not be there (If-None-Match), $7 true: nothing may be there
@@ -163,6 +199,44 @@ WITH written AS (
     ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
 )
 SELECT written.* FROM written;
+
+-- name: delete_documents
+-- A group of deletions, as put_documents. $2 clock, $3 time of writing, $4 ids in order; of each
+-- line: $5 versions of which one must be there, $6 versions that must not be there, $7 must not have
+-- changed at or after; $8 the writer's slot. What is not returned is not there.
+WITH held AS (
+    SELECT documents.id FROM documents
+    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+    FOR UPDATE SKIP LOCKED
+), written AS (
+    UPDATE documents
+    SET version = greatest(documents.version + 1, $2::bigint), updated_at = $3::timestamptz,
+        data = NULL
+    FROM collections, held,
+         unnest($4::text[], $5::text[], $6::text[], $7::text[])
+             AS lines (id, wanted, unwanted, changed_before)
+    WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+      AND documents.id = held.id AND documents.id = lines.id
+      AND documents.data IS NOT NULL
+      AND collections.collection = $1 AND documents.incarnation = collections.incarnation
+      AND (lines.wanted IS NULL OR documents.version = ANY (lines.wanted::bigint[]))
+      AND (lines.unwanted IS NULL OR documents.version <> ALL (lines.unwanted::bigint[]))
+      AND (lines.changed_before IS NULL
+           OR documents.updated_at < lines.changed_before::timestamptz)
+    RETURNING documents.incarnation, documents.id, documents.version, documents.created_at,
+              documents.updated_at, documents.data::text AS data
+), moved AS (
+    INSERT INTO changes (collection, slot, n)
+    SELECT $1, $8::smallint, $2::bigint FROM written HAVING count(*) > 0
+    ON CONFLICT (collection, slot) DO UPDATE SET n = greatest(changes.n + 1, excluded.n)
+)
+SELECT written.*, 'written' AS outcome FROM written
+UNION ALL
+SELECT NULL, documents.id, NULL, NULL, NULL, NULL,
+       CASE WHEN documents.id IN (SELECT held.id FROM held) THEN 'refused' ELSE 'skipped' END
+FROM documents
+WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
+  AND documents.id NOT IN (SELECT written.id FROM written);
 
 -- name: import_documents
 -- $2 clock, $3 time of writing, $4 ids in order (no deadlocks between imports), $5 texts,

@@ -1,0 +1,144 @@
+"""Writes of many requests in one statement and one commit, and what the cache is told of them.
+
+With `documents`, `collections` and `transfer` the only ones that know both store and cache. A group
+tells the cache after its commit and before any of it is answered. Must not know HTTP.
+"""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
+
+from credenza import errors
+from credenza.batches import Batches, Change, Outcome
+from credenza.cache import Cache, Entry, Key
+from credenza.collections import Collection, Collections
+from credenza.groups import Groups
+from credenza.rows import Row
+from credenza.telemetry import Metrics, count_statement
+from credenza.writes import Writes
+
+PARALLEL: Final = 2
+"""Groups of one kind that are under way at once: one is put together while one commits."""
+
+ID: Final = attrgetter("id")
+
+
+Run = Callable[[str, Sequence[Change]], Coroutine[Any, Any, Sequence[Any]]]
+Send = Callable[[str, Sequence[Change]], Coroutine[Any, Any, Sequence[Outcome]]]
+
+
+class Grouped:
+    """The creations, puts and deletions of one process, in groups of one collection and kind."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        cache: Cache,
+        collections: Collections,
+        writes: Writes,
+        metrics: Metrics,
+    ) -> None:
+        self._batches = batches
+        self._cache = cache
+        self._collections = collections
+        self._writes = writes
+        self._written = metrics.written
+        self._creations: Groups[str, Change, Row | None] = Groups(
+            self._finished(self._create), parallel=PARALLEL
+        )
+        self._puts: Groups[str, Change, Outcome] = Groups(
+            self._finished(partial(self._change, batches.put, "put")),
+            parallel=PARALLEL,
+            subject=ID,
+        )
+        self._deletions: Groups[str, Change, Outcome] = Groups(
+            self._finished(partial(self._change, batches.delete, "delete")),
+            parallel=PARALLEL,
+            subject=ID,
+        )
+
+    async def create(self, collection: str, change: Change) -> Row | None:
+        """Store a document under a new id; None: the collection was deleted meanwhile."""
+        try:
+            return await self._creations.join(collection, change)
+        finally:
+            count_statement()
+
+    async def write(self, collection: str, change: Change) -> Outcome:
+        """Put or delete a document, or tell that it has to be written alone."""
+        groups = self._deletions if change.data is None else self._puts
+        try:
+            return await groups.join(collection, change)
+        finally:
+            count_statement()
+
+    async def wrote(
+        self, known: Collection | None, collection: str, rows: Sequence[Row], verb: str
+    ) -> None:
+        """Tell the cache of rows that were committed together."""
+        self._written.labels(verb).inc(len(rows))
+        await self._collections.confirm(collection, known, rows[0].incarnation)
+        ttl = None if known is None else known.settings.cache_ttl
+        if self._cache.enabled:
+            entries = {Key(collection, row.incarnation, row.id): entry_of(row) for row in rows}
+            await self._cache.wrote_all(entries, ttl)
+
+    @asynccontextmanager
+    async def doubtful(
+        self, known: Collection | None, collection: str, *ids: str
+    ) -> AsyncIterator[None]:
+        """Keep documents from the cache when nobody knows whether their write was committed.
+
+        And their collection's lists, also of a collection that nobody knew.
+        """
+        try:
+            yield
+        except errors.Unavailable as problem:
+            if problem.outcome_is_unknown:
+                incarnation = 0 if known is None else known.incarnation
+                for id_ in ids:
+                    self._cache.uncertain(Key(collection, incarnation, id_))
+            raise
+
+    def _finished(self, run: Run) -> Run:
+        """Return what runs a group to its end, whatever becomes of who waits for it."""
+        return lambda collection, changes: self._writes.run(run(collection, changes))
+
+    async def _create(
+        self, collection: str, changes: Sequence[Change]
+    ) -> Sequence[Row | Exception | None]:
+        known = await self._collections.find(collection) if self._cache.enabled else None
+        async with self.doubtful(known, collection, changes[0].id):
+            found = await self._collections.written_in(
+                collection, lambda: self._inserted(collection, changes)
+            )
+        rows = [row for row in found or () if isinstance(row, Row)]
+        if rows:
+            self._written.labels("create").inc(len(rows))
+            await self._collections.confirm(collection, known, rows[0].incarnation)
+            await self._cache.touched(collection)
+        return found or [None] * len(changes)
+
+    async def _inserted(
+        self, collection: str, changes: Sequence[Change]
+    ) -> Sequence[Row | Exception | None] | None:
+        found = await self._batches.insert(collection, changes)
+        return None if all(row is None for row in found) else found
+
+    async def _change(
+        self, change: Send, verb: str, collection: str, changes: Sequence[Change]
+    ) -> Sequence[Outcome]:
+        known = await self._collections.find(collection)
+        async with self.doubtful(known, collection, *map(ID, changes)):
+            outcomes = await change(collection, changes)
+        rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+        if rows:
+            await self.wrote(known, collection, rows, verb)
+        return outcomes
+
+
+def entry_of(row: Row) -> Entry:
+    """Return what the cache keeps of a row: its representation, or a tombstone."""
+    return Entry(row.version, None if row.data is None else row.document().body)
