@@ -32,7 +32,7 @@ FLOORS = (
 
 KNOW_STORE_AND_CACHE = {"collections", "grouped", "documents", "transfer", "app"}
 
-STORES = {"batches", "store", "bulk"}
+STORES = {"batches", "bulk", "snapshots", "store"}
 
 MAX_LINES = 350
 
