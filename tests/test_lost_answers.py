@@ -27,7 +27,7 @@ LOST: dict[str, tuple[bytes, str, str, dict[str, Any]]] = {
     "patch": (b"COMMIT", "PATCH", "/v1/data/c/x", {"json": "new"}),
     "delete": (b"UPDATE documents", "DELETE", "/v1/data/c/x", {}),
     "import": (
-        b"COMMIT",
+        b"INSERT INTO documents",
         "POST",
         "/v1/data/c/_import?view=document&on_conflict=replace",
         {"content": b'{"id":"x","data":"new"}\n', "headers": NDJSON},

@@ -59,7 +59,7 @@ SAMPLES: dict[str, list[Any]] = {
 KEYLESS = {"get_revision", "get_durability", "read_export"}
 """Sent to a node, not to a collection; `read_export` to where its transaction is already."""
 
-ORDERED = ("list_documents", "open_export")
+GAPPED = ("list_documents", "open_export", "read_large")
 """Statements with gaps that a query fills."""
 
 LISTS = [
@@ -87,9 +87,10 @@ def prepared(
 def opened(pairs: list[tuple[str, str]]) -> tuple[str, list[Any]]:
     """Return the statement that opens an export, and its arguments, as `bulk` sends it."""
     part = query.to_sql(query.parse(pairs))
-    return QUERIES["open_export"].format(**part.fragments, rows=3), ["c", *part.arguments]
+    return QUERIES["open_export"].format(**part.fragments, max_bytes=9), ["c", *part.arguments]
 
 
+ONE = ("$id", "eq.a")
 INTO = "INSERT INTO documents (collection, id, incarnation, version, created_at, updated_at)"
 
 # One collection a statement
@@ -177,7 +178,7 @@ def nodes(plan: list[asyncpg.Record]) -> Iterator[dict[str, Any]]:
 
 def test_each_statement_has_a_sample() -> None:
     """A new statement is tried as well, or is named here."""
-    assert set(QUERIES) == {*SAMPLES, *KEYLESS, *ORDERED}
+    assert set(QUERIES) == {*SAMPLES, *KEYLESS, *GAPPED}
 
 
 async def test_each_statement_stays_in_one_shard(sharded: asyncpg.Connection) -> None:
@@ -206,9 +207,12 @@ async def test_pages_stay_in_one_shard(
 async def test_exports_stay_in_one_shard(
     sharded: asyncpg.Connection, pairs: list[tuple[str, str]]
 ) -> None:
-    """The cursor's query touches one shard, so that its transaction stays there."""
+    """The cursor's query touches one shard, and so does that for a large document."""
     text, arguments = opened(pairs)
     assert len(await shards_of(sharded, text, *arguments)) == 1
+    part = query.to_sql(query.parse([*(pair for pair in pairs if pair[0] == "select"), ONE]))
+    large = QUERIES["read_large"].format(**part.fragments)
+    assert len(await shards_of(sharded, large, "c", *part.arguments)) == 1
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ VOLATILE = re.compile(
 FRAGMENTS = (Path(credenza.__file__).parent / "query" / "compile.py").read_text()
 
 
-@pytest.mark.parametrize("name", [*SAMPLES, *ORDERED])
+@pytest.mark.parametrize("name", [*SAMPLES, *GAPPED])
 def test_each_statement_names_its_collection_first(name: str) -> None:
     """$1 is the collection of every table that a statement names."""
     text = QUERIES[name]

@@ -3,8 +3,8 @@
 Must not know HTTP, the cache, or how connections are made.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 import asyncpg
@@ -14,14 +14,30 @@ from credenza.database import Connection, Database
 from credenza.rows import Chunk, Clock, ExistsError, Line
 from credenza.slots import Slots
 
-EXPORT_ROWS: Final = 500
+EXPORT_ROWS: Final = 256
 """Rows of an export that are read at once."""
 
-EXPORT_BYTES: Final = 1024 * 1024
-"""Bytes of data that so many rows may have."""
+EXPORT_BYTES: Final = 64 * 1024
+"""Bytes of data from which on a row is read by itself."""
 
-LARGE_ROWS: Final = 8
-"""Rows that are read at once where they may have more."""
+
+class Export:
+    """An export under way: a snapshot, and a place in the order of its rows."""
+
+    def __init__(self, connection: Connection, collection: str, texts: dict[str, str]) -> None:
+        self._connection = connection
+        self._collection = collection
+        self._texts = texts
+
+    async def read(self) -> list[asyncpg.Record]:
+        """Return the next rows, none at the end; `data` is None where it has to be read alone."""
+        return await self._connection.send("read_export", self._texts["read_export"])
+
+    async def read_large(self, fragments: dict[str, str], arguments: Sequence[object]) -> str:
+        """Return the data of one document as this export sees it."""
+        text = self._texts["read_large"].format(**fragments)
+        rows = await self._connection.send("read_large", text, self._collection, *arguments)
+        return str(rows[0]["data"])
 
 
 class Bulk:
@@ -60,27 +76,26 @@ class Bulk:
                     raise ExistsError(set(ids))
         return Chunk(row["written"], row["replaced"] or [], row["incarnation"])
 
+    @asynccontextmanager
     async def export(
         self, collection: str, fragments: dict[str, str], arguments: Sequence[object]
-    ) -> AsyncGenerator[list[asyncpg.Record], None]:
-        """Yield all rows, some at a time, as they were at one moment; close it where it is left.
+    ) -> AsyncIterator[Export]:
+        """Read all rows as they are at this moment; it holds a connection until it ends.
 
-        It holds a connection until then. `fragments` fill the statement's gaps.
+        `fragments` fill the statement's gaps.
         """
-        text = self._database.query("open_export").format(**fragments, rows=EXPORT_ROWS)
-        read = self._database.query("read_export")
+        gaps = {"rows": str(EXPORT_ROWS), "max_bytes": str(EXPORT_BYTES)}
+        text = self._database.query("open_export").format(**fragments, **gaps)
+        texts = {
+            "read_export": self._database.query("read_export").format(**gaps),
+            "read_large": self._database.query("read_large"),
+        }
         async with (
             self._database.export_connection(blames=errors.InvalidQuery) as connection,
-            connection.raw.transaction(),
+            connection.raw.transaction(isolation="repeatable_read", readonly=True),
         ):
             await connection.send("open_export", text, collection, *arguments)
-            ahead: int | None = EXPORT_BYTES + 1  # nobody knows yet
-            while ahead is not None:
-                number = EXPORT_ROWS if ahead <= EXPORT_BYTES else LARGE_ROWS
-                rows = await connection.send("read_export", read.format(rows=number))
-                ahead = rows[-1]["ahead"] if rows else None
-                if rows:
-                    yield rows
+            yield Export(connection, collection, texts)
 
     async def _exists(self, connection: Connection, collection: str) -> bool:
         rows = await connection.fetch("get_collection", collection)

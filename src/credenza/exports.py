@@ -4,15 +4,16 @@ Must not know HTTP, nor how the rows are read. Few exports are under way at once
 a connection and has PostgreSQL keep what was there when it began.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from credenza import errors
-from credenza.bulk import Bulk
+from credenza.bulk import Bulk, Export
 from credenza.database import EXPORTS
 from credenza.lists import item
 from credenza.query import Query, to_sql
+from credenza.query.tree import And, Metadata, MetadataComparison
 from credenza.telemetry import Metrics
 
 RETRY_SECONDS: Final = 5
@@ -41,10 +42,29 @@ class Exports:
         self._free -= 1
         try:
             statement = to_sql(query)
-            async with aclosing(
-                self._bulk.export(collection, statement.fragments, statement.arguments)
-            ) as parts:
-                async for rows in parts:
-                    yield b"".join(item(query, row) + b"\n" for row in rows)
+            async with self._bulk.export(
+                collection, statement.fragments, statement.arguments
+            ) as export:
+                while rows := await export.read():
+                    lines: list[bytes] = []
+                    for row in rows:
+                        if row["data"] is not None:
+                            lines.append(item(query, row))
+                            continue
+                        data = await _large(export, query, row["id"])
+                        yield _joined([*lines, item(query, {**row, "data": data})])
+                        lines.clear()
+                    yield _joined(lines)
         finally:
             self._free += 1
+
+
+async def _large(export: Export, query: Query, id_: str) -> str:
+    """Return the data of a document that is too large to be read with others."""
+    only = And((MetadataComparison(Metadata("$id"), "eq", id_),))
+    statement = to_sql(replace(query, filter=only, order=()))
+    return await export.read_large(statement.fragments, statement.arguments)
+
+
+def _joined(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)

@@ -4,8 +4,9 @@ Must not know HTTP. Lists are read from the database; `pages` keeps what was mad
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -82,7 +83,7 @@ class Lists:
         return self._kept_key
 
 
-def item(query: Query, row: asyncpg.Record) -> bytes:
+def item(query: Query, row: Mapping[str, Any]) -> bytes:
     """Return a row as its view has it."""
     data: str = row["data"]
     if query.view == "data":

@@ -440,13 +440,12 @@ LEFT JOIN (
 ORDER BY page.place;
 
 -- name: open_export
--- All documents in order, to be read bit by bit in the transaction of this statement. `ahead` is
--- how many bytes of data the next {rows} rows have, NULL after the last one: who reads knows by it
--- how much may come. OFFSET keeps each text from being made twice.
+-- All documents in order, to be read bit by bit in the transaction of this statement. `data` is NULL
+-- where it is longer than {max_bytes}: these are read one by one (read_large), so that a number of
+-- rows bounds their bytes. OFFSET keeps each text from being made twice.
 DECLARE export NO SCROLL CURSOR FOR
-SELECT page.id, page.version, page.created_at, page.updated_at, page.data,
-       sum(octet_length(page.data)) OVER (
-           ORDER BY {order} ROWS BETWEEN 1 FOLLOWING AND {rows} FOLLOWING) AS ahead
+SELECT page.id, page.version, page.created_at, page.updated_at,
+       CASE WHEN octet_length(page.data) <= {max_bytes} THEN page.data END AS data
 FROM (
     SELECT found.*, found.selected::text AS data
     FROM (
@@ -466,3 +465,8 @@ ORDER BY {order};
 
 -- name: read_export
 FETCH FORWARD {rows} FROM export;
+
+-- name: read_large
+SELECT {select}::text AS data
+FROM documents
+WHERE documents.collection = $1 AND {where};
