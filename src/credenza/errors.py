@@ -167,7 +167,7 @@ class Unavailable(Problem):
 
 
 class Overloaded(Problem):
-    """More than `MAX_IN_FLIGHT` requests are under way; nothing was done for this one."""
+    """More than `MAX_IN_FLIGHT` requests, or two exports, are under way; nothing was done."""
 
     status, code, title = 503, "overloaded", "Too many requests at once"
 

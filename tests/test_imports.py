@@ -1,0 +1,171 @@
+"""Imports: one chunk is stored while the next is read, and that changes no promise."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx2
+import pytest
+
+from answers import problem
+from conftest import Serve
+from databases import blocked, connected, create_migrated
+from keepalive import Connection
+from servers import Postgres, Valkey
+from service import Running
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+WHOLE = "/data/_import?view=document"
+REPLACING = f"{WHOLE}&on_conflict=replace"
+
+
+def whole(id_: str, data: str = '"new"', rest: str = "") -> bytes:
+    """Return a whole document as a line; `rest` is what stands behind."""
+    return f'{{"id":"{id_}","data":{data}{rest}}}\n'.encode()
+
+
+def test_the_first_bad_chunk_is_the_one_that_is_told(
+    client: httpx2.Client, collection: str
+) -> None:
+    """Where a chunk meets an id that exists and the next one has a bad line, the first counts."""
+    path = f"/v1/data/{collection}"
+    client.put(f"{path}/n0100", json="old")
+    lines = [whole(f"n{number:04}") for number in range(1_200)]
+    lines[700] = b"[1\n"
+    answer = client.post(f"{path}/_import?view=document", content=b"".join(lines), headers=NDJSON)
+    said = problem(answer, 422, "import-failed")
+    assert [fault["line"] for fault in said["errors"]] == [101]
+    assert (said["taken"], said["written"], said["line"]) == (0, 0, 1)
+    assert len(client.get(path).json()["items"]) == 1
+    skipping = f"{path}/_import?view=document&on_conflict=skip"
+    said = client.post(skipping, content=b"".join(lines), headers=NDJSON).json()
+    assert [fault["line"] for fault in said["errors"]] == [701]
+    assert (said["taken"], said["written"], said["line"]) == (500, 499, 501)
+    assert len(client.get(f"{path}?limit=1000").json()["items"]) == 500
+
+
+def test_lines_of_all_kinds_stay_apart(client: httpx2.Client, collection: str) -> None:
+    """Blank lines, times of creation here and there, and escapes of what separates them inside."""
+    path = f"/v1/data/{collection}"
+    when = ',"created_at":"2001-02-03T04:05:06.000007Z"'
+    lines = (
+        b"\n" + whole("b", '"\\u001e"', when) + b" \r\n" + whole("a", "[1, 2]") + whole("c", '""')
+    )
+    answer = client.post(f"{path}/_import?view=document", content=lines, headers=NDJSON)
+    assert answer.json() == {"taken": 5, "written": 3}
+    items = client.get(path).json()["items"]
+    assert [(item["id"], item["data"]) for item in items] == [
+        *(("a", [1, 2]), ("b", "\x1e"), ("c", "")),
+    ]
+    assert items[1]["created_at"] == "2001-02-03T04:05:06.000007Z"
+    assert items[0]["created_at"] == items[0]["updated_at"] == items[2]["updated_at"]
+    raw = client.post(f"{path}/_import", content=b'"\x1e"\n', headers=NDJSON)
+    assert problem(raw, 422, "import-failed")["errors"][0]["code"] == "malformed-json"
+
+
+@pytest.fixture
+async def database(postgres: Postgres) -> str:
+    """The name of a database that no other test uses."""
+    return await create_migrated(postgres)
+
+
+async def test_caches_hear_of_what_was_replaced(
+    postgres: Postgres, valkey: Valkey, serve: Serve, database: str
+) -> None:
+    """After each answer: here at once, elsewhere within a second; deleted ones come back too."""
+    settings = {"database_url": postgres.database(database), "redis_url": valkey.url}
+    here, there = [await asyncio.to_thread(serve, **settings) for _ in range(2)]
+    with here.client() as one, there.client() as two:
+        for id_ in ("kept", "gone"):
+            one.put(f"/data/{id_}", json="old")
+        one.delete("/data/gone")
+        for client in (one, two):
+            for _ in range(2):
+                assert client.get("/data/kept").json()["data"] == "old"
+                assert client.get("/data/gone").status_code == 404
+        lines = whole("gone") + whole("new")
+        assert one.post(WHOLE, content=lines, headers=NDJSON).json()["written"] == 2
+        assert [one.get(f"/data/{id_}").status_code for id_ in ("gone", "new")] == [200, 200]
+        lines = whole("kept") + whole("newer")
+        assert one.post(REPLACING, content=lines, headers=NDJSON).json()["written"] == 2
+        assert one.get("/data/kept").json()["data"] == "new"
+        async with asyncio.timeout(1):
+            for id_ in ("kept", "gone"):
+                while two.get(f"/data/{id_}?view=data").text != '"new"':  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def admin(postgres: Postgres, database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection behind the service's back."""
+    async with connected(postgres, database) as connection:
+        yield connection
+
+
+async def test_a_lost_connection_leaves_the_outcome_unknown(
+    postgres: Postgres, serve: Serve, database: str, admin: asyncpg.Connection
+) -> None:
+    """What was taken before it is told, and so is that nobody knows about the chunk."""
+    running = await asyncio.to_thread(serve, database_url=postgres.database(database))
+    lines = b"".join(whole(f"n{number:04}") for number in range(700))
+    async with running.async_client(1) as client:
+        await client.put("/data/n0600", json="old")
+        async with connected(postgres, database) as holder, holder.transaction():
+            await holder.execute("SELECT 1 FROM documents WHERE id = 'n0600' FOR UPDATE")
+            answer = asyncio.create_task(client.post(REPLACING, content=lines, headers=NDJSON))
+            await blocked(admin, unless=answer.done)
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            said = problem(await answer, 503, "unavailable")
+        assert said["outcome"] == "unknown"
+        assert (said["taken"], said["written"], said["line"]) == (500, 500, 501)
+
+
+async def test_a_chunk_that_waits_too_long_is_given_up(
+    postgres: Postgres, serve: Serve, database: str, admin: asyncpg.Connection
+) -> None:
+    """It is rolled back, the answer tells where to resume, and the next try passes."""
+    settings = {"database_url": postgres.database(database), "query_timeout": 0.5}
+    running = await asyncio.to_thread(serve, **settings)
+    lines = b"".join(whole(f"n{number:04}") for number in range(700))
+    async with running.async_client(1) as client:
+        await client.put("/data/n0600", json="old")
+        async with admin.transaction():
+            await admin.execute("SELECT 1 FROM documents WHERE id = 'n0600' FOR UPDATE")
+            refused = await client.post(REPLACING, content=lines, headers=NDJSON)
+        said = problem(refused, 503, "unavailable")
+        assert "outcome" not in said
+        assert (said["taken"], said["line"]) == (500, 501)
+        rest = b"\n" * 500 + b"".join(lines.splitlines(keepends=True)[500:])
+        again = await client.post(REPLACING, content=rest, headers=NDJSON)
+        assert again.json() == {"taken": 700, "written": 200}
+
+
+async def test_who_goes_away_leaves_whole_chunks(
+    postgres: Postgres, serve: Serve, database: str, admin: asyncpg.Connection
+) -> None:
+    """A client that ends in the middle has stored all chunks that were full, and no part of one."""
+    running: Running = await asyncio.to_thread(serve, database_url=postgres.database(database))
+    head = (
+        b"POST /data/_import HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/x-ndjson\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    for size in (1_700, 300):
+        connection = await Connection.open(running.url)
+        connection.send(head + b"12345\n" * size)
+        async with asyncio.timeout(20):
+            while await count(admin) < 1_500:  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.02)
+        connection.close()
+    await asyncio.sleep(0.5)
+    assert await count(admin) == 1_500
+    with running.client() as client:
+        assert client.post("/data/_import", content=b"1\n", headers=NDJSON).status_code == 200
+
+
+async def count(admin: asyncpg.Connection) -> int:
+    """Return how many documents are stored."""
+    number: int = await admin.fetchval("SELECT count(*) FROM documents")
+    return number
