@@ -131,6 +131,11 @@ def test_what_goes_in_comes_out(client: httpx2.Client, collection: str) -> None:
     assert report.json() == {"taken": 1200, "written": 1200}
     exported = client.get(f"{path}/_export?view=data").text.splitlines()
     assert exported == [f'{{"n": {n}}}' for n in range(1200)]
+    large = f'"{"x" * 100_000}"'
+    replacing = f"{path}/_import?view=document&on_conflict=replace"
+    line = f'{{"id":"0001","data":{large}}}\n'
+    assert client.post(replacing, content=line, headers=head).json()["written"] == 1
+    assert client.get(f"{path}/_export?$id=lte.0002").text.splitlines()[1] == large
     again = client.post(f"{path}/_import?view=document", content=lines, headers=head)
     assert problem(again, 422, "import-failed")["taken"] == 0
 

@@ -99,6 +99,7 @@ async def test_an_export_shows_one_moment(postgres: Postgres, serve: Serve, data
     running = await asyncio.to_thread(serve, database_url=postgres.database(database))
     with running.client() as client:
         fill(client)
+        client.put("/data/d2999", json={"n": 2999, "text": LONG * 10})  # is read by itself
         before = client.get("/data/_export?select=n").text.splitlines()
         async with begun(running, "/data/_export?select=n,text") as answer:
             parts = answer.aiter_bytes()

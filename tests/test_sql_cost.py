@@ -14,7 +14,7 @@ from conftest import Serve
 from credenza import query
 from databases import connected, create_migrated, statements
 from servers import Postgres
-from test_sql import QUERIES, nodes, prepared
+from test_sql import QUERIES, nodes, opened, prepared
 
 PAGE = 51
 """Rows that a page of the default size asks for."""
@@ -117,6 +117,18 @@ async def test_groups_of_writes_find_their_documents_by_key(
         assert "Seq" not in scan["Node Type"], scan
         assert scan.get("Index Name", "documents_pkey") == "documents_pkey"
         assert scan["Actual Rows"] * scan["Actual Loops"] <= MANY
+
+
+@pytest.mark.parametrize(("order", "sorts"), [("$id", 0), ("a.desc,$id", 1)])
+async def test_an_export_sorts_once_at_the_most(
+    postgres: Postgres, filled: str, order: str, sorts: int
+) -> None:
+    """In the order of ids it is read from the primary key; in another one it is sorted once."""
+    text, arguments = opened([("order", order)])
+    async with connected(postgres, filled) as connection:
+        plan = list(nodes(await connection.fetch(f"EXPLAIN (FORMAT JSON) {text}", *arguments)))
+    assert [node["Node Type"] for node in plan].count("Sort") == sorts
+    assert ("documents_pkey" in {node.get("Index Name") for node in plan}) == (not sorts)
 
 
 async def explained(

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import asyncpg
-
 from credenza import errors, wire
 from credenza.query import Cursors, Position, Query, to_sql
 from credenza.settings import Settings

@@ -442,7 +442,8 @@ ORDER BY page.place;
 -- name: open_export
 -- All documents in order, to be read bit by bit in the transaction of this statement. `data` is NULL
 -- where it is longer than {max_bytes}: these are read one by one (read_large), so that a number of
--- rows bounds their bytes. OFFSET keeps each text from being made twice.
+-- rows bounds their bytes. OFFSET keeps each text from being made twice; the order is named on each
+-- floor, so that nothing is sorted twice.
 DECLARE export NO SCROLL CURSOR FOR
 SELECT page.id, page.version, page.created_at, page.updated_at,
        CASE WHEN octet_length(page.data) <= {max_bytes} THEN page.data END AS data
@@ -459,6 +460,7 @@ FROM (
           AND {where}
         ORDER BY {order}
     ) AS found
+    ORDER BY {order}
     OFFSET 0
 ) AS page
 ORDER BY {order};
