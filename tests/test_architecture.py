@@ -134,7 +134,6 @@ HOMES = {
         "store",
         "bulk",
         "snapshots",
-        "lists",
         "embedded",
         "commands",
     },
