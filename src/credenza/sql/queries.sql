@@ -47,8 +47,8 @@ SELECT written.* FROM written;
 --
 -- It waits for nobody's document but one that another writer is just making, and for those in order,
 -- before it locks any: so writers never wait in a circle. A document that another writer holds is
--- skipped; of one that is neither written, refused nor skipped nobody knows, and both kinds are then
--- written alone.
+-- skipped, and so is what a deleted collection has left; of one that is neither written, refused nor
+-- skipped nobody knows, and both kinds are then written alone.
 WITH lines AS (
     SELECT * FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                          $10::text[])
@@ -106,7 +106,11 @@ WITH lines AS (
 SELECT written.*, 'written' AS outcome FROM written
 UNION ALL
 SELECT NULL, documents.id, NULL, NULL, NULL, NULL,
-       CASE WHEN documents.id IN (SELECT held.id FROM held) THEN 'refused' ELSE 'skipped' END
+       CASE WHEN documents.id IN (SELECT held.id FROM held)
+             AND documents.incarnation =
+                 (SELECT collections.incarnation FROM collections
+                  WHERE collections.collection = $1 AND collections.settings IS NOT NULL)
+       THEN 'refused' ELSE 'skipped' END
 FROM documents
 WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
   AND documents.id NOT IN (SELECT written.id FROM written);
@@ -233,7 +237,11 @@ WITH held AS (
 SELECT written.*, 'written' AS outcome FROM written
 UNION ALL
 SELECT NULL, documents.id, NULL, NULL, NULL, NULL,
-       CASE WHEN documents.id IN (SELECT held.id FROM held) THEN 'refused' ELSE 'skipped' END
+       CASE WHEN documents.id IN (SELECT held.id FROM held)
+             AND documents.incarnation =
+                 (SELECT collections.incarnation FROM collections
+                  WHERE collections.collection = $1 AND collections.settings IS NOT NULL)
+       THEN 'refused' ELSE 'skipped' END
 FROM documents
 WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
   AND documents.id NOT IN (SELECT written.id FROM written);

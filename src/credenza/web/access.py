@@ -12,8 +12,7 @@ import structlog
 
 from credenza import errors
 from credenza.settings import Settings
-
-Headers = dict[bytes, bytes]
+from credenza.web.fields import Fields
 
 TOKEN_SECONDS: Final = 1.0
 """How long a token is taken as it was read; an unknown one makes it be read again at once."""
@@ -38,19 +37,19 @@ class Access:
         self._is_private = settings.is_loopback and not self._wants_token
         self._own_hosts: set[bytes] = {b""}
 
-    def check(self, method: str, headers: Headers) -> None:
+    def check(self, method: str, fields: Fields) -> None:
         """Return if the request is let in; else Unauthenticated, Forbidden or Unavailable."""
-        if self._wants_token and not self._is_bearer(headers.get(b"authorization", b"")):
+        if self._wants_token and not self._is_bearer(fields.get(b"authorization", b"")):
             raise errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
-        if self._is_private and self._is_foreign(method, headers):
+        if self._is_private and self._is_foreign(method, fields):
             raise errors.Forbidden
 
-    def lets_in(self, method: str, headers: Headers) -> bool:
+    def lets_in(self, method: str, fields: Fields) -> bool:
         """Return whether `check` raises nothing."""
-        if self._is_private and method == "GET" and headers.get(b"host", b"") in self._own_hosts:
+        if self._is_private and method == "GET" and fields.get(b"host", b"") in self._own_hosts:
             return True
         try:
-            self.check(method, headers)
+            self.check(method, fields)
         except errors.Problem:
             return False
         return True
@@ -77,15 +76,15 @@ class Access:
             log.exception("token unreadable")
             raise errors.Unavailable("The service cannot read its token.") from error
 
-    def _is_foreign(self, method: str, headers: Headers) -> bool:
+    def _is_foreign(self, method: str, fields: Fields) -> bool:
         """Return whether a web page of another site may want to read or write here.
 
         Such a page reaches a service on loopback through the browser of its reader: directly, where
         it can write but not read, or by a name of its own that it lets point here.
         """
-        if method not in SAFE_METHODS and headers.get(b"sec-fetch-site") == b"cross-site":
+        if method not in SAFE_METHODS and fields.get(b"sec-fetch-site") == b"cross-site":
             return True
-        host = headers.get(b"host", b"")
+        host = fields.get(b"host", b"")
         return host not in self._own_hosts and not self._is_own(host)
 
     def _is_own(self, host: bytes) -> bool:

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from credenza import errors, wire
 from credenza.values import valid_collection, valid_id
+from credenza.web.fields import fields_of
 from credenza.web.problems import methods_at, not_allowed
 
 JSON = "application/json"
@@ -53,8 +55,10 @@ def shows_data(request: Request) -> bool:
 
 def wants_minimal(request: Request) -> bool:
     """Return whether the client can do without the document (RFC 7240 §4.2)."""
-    preferences = ",".join(request.headers.getlist("prefer")).split(",")
-    return "return=minimal" in [preference.strip().lower() for preference in preferences]
+    preferences = fields_of(request).text(b"prefer")
+    return preferences is not None and "return=minimal" in [
+        preference.strip().lower() for preference in preferences.split(",")
+    ]
 
 
 @lru_cache(MAX_REMEMBERED)
@@ -80,6 +84,12 @@ class Answer(Response):
         self.raw_headers = headers
         if body is not None:
             headers += ((b"content-length", b"%d" % len(body)), JSON_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def validators(document: wire.StoredDocument) -> Headers:

@@ -13,6 +13,7 @@ from credenza.web import openapi
 from credenza.web.answers import JSON, as_json, collection_of
 from credenza.web.bodies import MERGE_PATCH_TYPES, Bodies
 from credenza.web.conditional import is_unmodified, write_conditions
+from credenza.web.fields import fields_of
 
 MAX_LIMIT: Final = 1000
 DEFAULT_LIMIT: Final = 50
@@ -62,20 +63,20 @@ class CollectionEndpoints:
     async def get(self, request: Request) -> Response:
         """Answer with a collection, or 304 where the client has it."""
         collection = await self._collections.read(collection_of(request))
-        if is_unmodified(request.headers, collection):
+        if is_unmodified(fields_of(request), collection):
             return Response(status_code=304, headers=_validators(collection))
         return _shown(collection)
 
     async def put(self, request: Request) -> Response:
         """Replace the settings, or make the collection with them."""
-        name, conditions = collection_of(request), write_conditions(request.headers)
+        name, conditions = collection_of(request), write_conditions(fields_of(request))
         body = (await self._bodies.value(request)).encode()
         collection, created = await self._collections.put(name, _settings(body), conditions)
         return _shown(collection, status=201 if created else 200)
 
     async def patch(self, request: Request) -> Response:
         """Merge the body into the settings (RFC 7396)."""
-        name, conditions = collection_of(request), write_conditions(request.headers)
+        name, conditions = collection_of(request), write_conditions(fields_of(request))
         patch = await self._bodies.merge_patch(request)
         _patched(wire.CollectionSettings(), patch)  # refused whatever is stored
         collection = await self._collections.patch(
@@ -85,7 +86,7 @@ class CollectionEndpoints:
 
     async def delete(self, request: Request) -> Response:
         """Delete the collection with all its documents."""
-        name, conditions = collection_of(request), write_conditions(request.headers)
+        name, conditions = collection_of(request), write_conditions(fields_of(request))
         await self._collections.delete(name, conditions)
         return Response(status_code=204)
 

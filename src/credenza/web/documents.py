@@ -20,6 +20,7 @@ from credenza.web.answers import (
 )
 from credenza.web.bodies import MERGE_PATCH_TYPES, Bodies
 from credenza.web.conditional import is_unmodified, write_conditions
+from credenza.web.fields import fields_of
 
 BODY_PROBLEMS: Final = (
     errors.MalformedJson,
@@ -91,7 +92,7 @@ class DocumentEndpoints:
         document = await self._documents.read(collection, id_of(request))
         known = await self._collections.find(collection)
         headers = self._headers(document, known)
-        if is_unmodified(request.headers, document):
+        if is_unmodified(fields_of(request), document):
             return Answer(304, headers)
         return Answer(200, headers, document.data if bare else document.body)
 
@@ -110,7 +111,7 @@ class DocumentEndpoints:
         """Store the body under the id of the path."""
         collection, id_ = collection_of(request), id_of(request)
         shows_data(request)
-        conditions = write_conditions(request.headers)
+        conditions = write_conditions(fields_of(request))
         data = await self._bodies.value(request)
         document, created = await self._documents.put(collection, id_, data, conditions)
         return written(request, document, location=request.scope["path"] if created else None)
@@ -119,7 +120,7 @@ class DocumentEndpoints:
         """Merge the body into the document (RFC 7396)."""
         collection, id_ = collection_of(request), id_of(request)
         shows_data(request)
-        conditions = write_conditions(request.headers)
+        conditions = write_conditions(fields_of(request))
         patch = await self._bodies.merge_patch(request)
         document = await self._documents.patch(
             collection, id_, lambda data: self._merged(data, patch), conditions
@@ -133,7 +134,7 @@ class DocumentEndpoints:
     async def delete(self, request: Request) -> Response:
         """Delete the document."""
         collection, id_ = collection_of(request), id_of(request)
-        await self._documents.delete(collection, id_, write_conditions(request.headers))
+        await self._documents.delete(collection, id_, write_conditions(fields_of(request)))
         return Response(status_code=204)
 
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from credenza.documents import Documents, Hold
 from credenza.web.answers import DEFAULT_COLLECTION, Headers
 from credenza.web.documents import UNCHANGED_HEADERS, DocumentEndpoints
+from credenza.web.fields import Fields
 
 READS: Final = frozenset({"GET", "HEAD"})
 DECIDED_BY_THE_ENDPOINT: Final = frozenset(
@@ -51,18 +52,17 @@ class Lane:
         response = await route.endpoint(Request(scope, receive))
         await response(scope, receive, send)
 
-    def near(self, scope: Scope, asked: dict[bytes, bytes]) -> Hit | None:
+    def near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return the answer about a document that this process holds, where that is all it takes.
 
-        `asked` are the request's headers. What depends on the request alone is not in the answer's.
+        What depends on the request alone is not in its headers yet.
         """
-        method, known = scope["method"], asked.get(b"if-none-match")
+        method, known = scope["method"], fields.get(b"if-none-match")
         if (
             method not in READS
             or scope["query_string"]
             or (known is not None and not _is_one_tag(known))
-            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(asked)
-            or len(asked) < len(scope["headers"])  # some name is there twice
+            or not DECIDED_BY_THE_ENDPOINT.isdisjoint(fields)
         ):
             return None
         path = scope["path"]

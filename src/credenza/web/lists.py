@@ -18,6 +18,7 @@ from credenza.web import openapi
 from credenza.web.answers import Answer, Headers, as_json, caching, collection_of, shows_data
 from credenza.web.bodies import NDJSON_TYPES, Bodies
 from credenza.web.conditional import known_tags
+from credenza.web.fields import fields_of
 
 NDJSON: Final = NDJSON_TYPES[0]
 SAFE: Final = "$,.:()*!-_~"
@@ -54,7 +55,7 @@ class ListEndpoints:
         """Answer with a page, or 304 where the client has it."""
         collection, pairs = collection_of(request), _pairs(request)
         asked = Asked(collection, _address(request), query.parse(pairs))
-        known = known_tags(request.headers)
+        known = known_tags(fields_of(request))
         shown = await self._pages.show(asked, known, lambda page: _written(request, pairs, page))
         headers = [
             (b"etag", b'W/"%s"' % shown.tag.encode()),

@@ -20,7 +20,8 @@ from credenza.records import Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
-from credenza.web.access import Access, Headers
+from credenza.web.access import Access
+from credenza.web.fields import Fields, keep
 from credenza.web.lane import Hit, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
@@ -73,13 +74,13 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, headers = perf_counter(), dict(scope["headers"])
-        near = self._near(scope, headers)
+        started, fields = perf_counter(), Fields.of(scope["headers"])
+        near = self._near(scope, fields)
         if near is None:
-            await self._serve(scope, receive, send, headers, started)
+            await self._serve(scope, receive, send, fields, started)
             return
         status, answer, body, ttl, route = near
-        request_id = _request_id(headers)
+        request_id = _request_id(fields)
         answer = [*answer, (b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(ttl))]
         self._lifecycle.enter()
         try:
@@ -88,28 +89,28 @@ class Observe:
         finally:
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
-            received = int(headers.get(b"content-length", 0))
+            received = fields.length
             self._records.add(seen, request_id, received, len(body), started, perf_counter())
 
-    def _near(self, scope: Scope, headers: Headers) -> Hit | None:
+    def _near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
         if (
             self._lifecycle.draining
             or self._lifecycle.in_flight >= self._max_in_flight
-            or not self._access.lets_in(scope["method"], headers)
+            or not self._access.lets_in(scope["method"], fields)
         ):
             return None
-        return self.app.near(scope, headers)
+        return self.app.near(scope, fields)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers, started: float
+        self, scope: Scope, receive: Receive, send: Send, fields: Fields, started: float
     ) -> None:
         """Serve what takes more than that."""
-        exchange = Exchange(scope, headers, started, send, self._lifecycle, self._patience)
+        exchange = Exchange(scope, fields, started, send, self._lifecycle, self._patience)
         self._lifecycle.enter()
         try:
-            self._admit(scope, headers)
-            scope["state"] = {"request_id": exchange.request_id}
+            self._admit(scope, fields)
+            keep(scope, fields, exchange.request_id)
             begin_trace(exchange)
             await self.app(scope, receive, exchange.send)
         except errors.Problem as problem:
@@ -125,11 +126,11 @@ class Observe:
             self._lifecycle.leave()
             self._record(scope, exchange)
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
+    def _admit(self, scope: Scope, fields: Fields) -> None:
         """Raise the problem that stands against serving a request, before its body is read."""
         if scope["path"].startswith(PROBES):
             return
-        self._access.check(scope["method"], headers)
+        self._access.check(scope["method"], fields)
         if self._lifecycle.in_flight > self._max_in_flight:
             self._metrics.refused.inc()
             raise errors.Overloaded(f"{self._max_in_flight} requests are under way.")
@@ -146,7 +147,7 @@ class Observe:
         seen = self._records.seen(
             scope["method"], route, exchange.status, exchange.cache, exchange.statements
         )
-        received, sent = int(exchange.headers.get(b"content-length", 0)), int(exchange.length)
+        received, sent = exchange.fields.length, int(exchange.length)
         ended = perf_counter()
         self._records.add(seen, exchange.request_id, received, sent, exchange.started, ended)
 
@@ -159,7 +160,7 @@ class Exchange(Trace):
         "_lifecycle",
         "_patience",
         "_send",
-        "headers",
+        "fields",
         "is_whole",
         "length",
         "request_id",
@@ -170,7 +171,7 @@ class Exchange(Trace):
     def __init__(
         self,
         scope: Scope,
-        headers: Headers,
+        fields: Fields,
         started: float,
         send: Send,
         lifecycle: Lifecycle,
@@ -178,8 +179,8 @@ class Exchange(Trace):
     ) -> None:
         super().__init__()
         self.started = started
-        self.headers = headers
-        self.request_id = _request_id(headers)
+        self.fields = fields
+        self.request_id = _request_id(fields)
         self.status = 0
         self.length = b"0"
         self.is_whole = False
@@ -227,9 +228,9 @@ def _near_status(ttl: int) -> tuple[bytes, bytes]:
     return b"cache-status", b"%s; ttl=%d" % (CACHE_STATUS[NEAR], ttl)
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(fields: Fields) -> str:
     """Return the client's request id if it is one that is safe to repeat, else a new one."""
-    given = headers.get(b"x-request-id")
+    given = fields.get(b"x-request-id")
     if given is not None and REQUEST_ID.fullmatch(text := given.decode("latin-1")):
         return text
     return str(uuid_utils.uuid7())

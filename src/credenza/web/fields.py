@@ -1,0 +1,44 @@
+"""The fields of a request's head (RFC 9110 §5), in one dictionary.
+
+Starlette's headers search a list each time, and most endpoints look for six or more.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from fastapi import Request
+from starlette.types import Scope
+
+
+class Fields(dict[bytes, bytes]):
+    """Values by name in lower case; several lines of one name are one value (RFC 9110 §5.3)."""
+
+    @classmethod
+    def of(cls, lines: Sequence[tuple[bytes, bytes]]) -> "Fields":
+        """Return the fields of a head."""
+        fields = cls(lines)
+        if len(fields) < len(lines):
+            for name in fields:
+                fields[name] = b", ".join(value for key, value in lines if key == name)
+        return fields
+
+    @property
+    def length(self) -> int:
+        """Content-Length; 0 where there is none."""
+        value = self.get(b"content-length")
+        return int(value) if value and value.isdigit() else 0
+
+    def text(self, name: bytes) -> str | None:
+        """Return a value as text; bytes beyond ASCII are taken for Latin-1 (§5.5)."""
+        value = self.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+def keep(scope: Scope, fields: Fields, request_id: str) -> None:
+    """Leave what is known of a request to its endpoint."""
+    scope["state"] = {"request_id": request_id, "fields": fields}
+
+
+def fields_of(request: Request) -> Fields:
+    """Return the fields of a request that `keep` has left."""
+    return cast("Fields", request.scope["state"]["fields"])
