@@ -7,8 +7,10 @@ slower than what it measures.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Final, NamedTuple
 
 SCRIPT: Final = Path(__file__).parent / "requests.lua"
 MARK: Final = "BENCH "
+LONG: Final = 600
+"""Seconds after which wrk would end by itself; it is ended before, to a fraction of a second."""
 
 
 class Ask(NamedTuple):
@@ -35,35 +39,56 @@ class Ask(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: requests a second, and percentiles of the latency in seconds where they are told."""
+    """One run: requests or documents a second, and what else was told.
+
+    Percentiles of the latency are in seconds, `megabytes` are 1,000,000 bytes a second.
+    """
 
     rate: float
     p50: float | None = None
     p99: float | None = None
     p999: float | None = None
+    megabytes: float | None = None
 
 
-def wrk(address: str, asks: Iterable[Ask], *, connections: int, seconds: float) -> Measured:
-    """Send requests in turn over so many connections; a failed one ends the measurement."""
+def write(asks: Iterable[Ask], folder: Path) -> Path:
+    """Write a file of requests and return its path."""
+    with tempfile.NamedTemporaryFile("w", suffix=".requests", dir=folder, delete=False) as file:
+        file.writelines(ask.line for ask in asks)
+    return Path(file.name)
+
+
+def wrk(address: str, requests: Path, *, connections: int, seconds: float) -> Measured:
+    """Send a file's requests in turn over so many connections; a failed one ends the benchmark."""
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("bench: wrk is missing (apt-get install wrk)")
-    with tempfile.NamedTemporaryFile("w", suffix=".requests") as file:
-        file.writelines(ask.line for ask in asks)
-        file.flush()
-        options = (f"-c{connections}", "-t1", f"-d{seconds:g}s", "--timeout", "10s")
-        done = subprocess.run(
-            [program, *options, "--script", SCRIPT, address],
-            env=os.environ | {"BENCH_REQUESTS": file.name},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    found = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not found:
-        raise SystemExit(f"bench: wrk has failed\n{done.stdout}{done.stderr}")
+    options = (f"-c{connections}", "-t1", f"-d{LONG}s", "--timeout", "10s")
+    with subprocess.Popen(
+        [program, *options, "--script", SCRIPT, address],
+        env=os.environ | {"BENCH_REQUESTS": str(requests)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            begun = process.stderr.readline()  # the requests are read and the load begins
+            time.sleep(seconds)
+        finally:
+            process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate()
+    return _measured(said + begun + complaints, address)
+
+
+def _measured(said: str, address: str) -> Measured:
+    found = [line for line in said.splitlines() if line.startswith(MARK)]
+    if not found:
+        raise SystemExit(f"bench: wrk has failed\n{said}")
     summary = json.loads(found[0].removeprefix(MARK))
     if summary["failed"]:
-        raise SystemExit(f"bench: {summary['failed']} requests to {address} have failed")
+        raise SystemExit(f"bench: {summary['failed']} requests to {address} have failed\n{said}")
+    if not summary["requests"]:
+        raise SystemExit(f"bench: {address} has answered no request")
     rate = summary["requests"] / summary["seconds"]
     return Measured(rate, summary["p50"], summary["p99"], summary["p999"])

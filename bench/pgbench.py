@@ -1,11 +1,12 @@
 """The limit of writes: PostgreSQL's own pgbench with the statement that the service sends."""
 
+import math
 import re
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from bench.load import Measured
+from bench.processes import run
 from credenza.embedded.binaries import MAJOR, installed
 
 CLIENTS: Final = 32
@@ -23,24 +24,16 @@ RETURNING documents.incarnation, documents.version, documents.created_at, docume
 """
 
 
-def inserts(url: str, body: str, *, seconds: float, folder: Path) -> Measured:
-    """Insert single rows by prepared statements; url is libpq's."""
+def inserts(url: str, body: str, seconds: float, *, folder: Path) -> Measured:
+    """Insert single rows by prepared statements for whole seconds; url is libpq's."""
     script = folder / "insert.sql"
     script.write_text(INSERT.format(body=body))
-    options = ("--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=1")
-    done = subprocess.run(
-        [
-            installed() / f"pginstall{MAJOR}/bin/pgbench",
-            *options,
-            f"--time={seconds:g}",
-            f"--file={script}",
-            url,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    said = run(
+        str(installed() / f"pginstall{MAJOR}/bin/pgbench"),
+        *("--no-vacuum", "--protocol=prepared", f"--client={CLIENTS}", "--jobs=1"),
+        *(f"--time={math.ceil(seconds)}", f"--file={script}", url),
     )
-    rate = RATE.search(done.stdout)
-    if done.returncode or rate is None:
-        raise SystemExit(f"bench: pgbench has failed\n{done.stdout}{done.stderr}")
+    rate = RATE.search(said)
+    if rate is None:
+        raise SystemExit(f"bench: pgbench has failed\n{said}")
     return Measured(float(rate[1]))

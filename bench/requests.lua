@@ -1,5 +1,6 @@
 -- Sends the requests of the file BENCH_REQUESTS in turn (a line each: method, path, headers, body, by
--- tabs; headers as name: value, by "|"), and ends with one line of JSON: what was measured.
+-- tabs; headers as name: value, by "|"). Says when it begins, and ends with one line of JSON: what was
+-- measured.
 local requests, at = {}, 0
 
 function init()
@@ -9,6 +10,7 @@ function init()
     for name, value in named:gmatch("([^|:]+): ([^|]*)") do headers[name] = value end
     requests[#requests + 1] = wrk.format(method, path, headers, body ~= "" and body or nil)
   end
+  io.stderr:write("the load begins\n")
 end
 
 function request()

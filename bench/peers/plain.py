@@ -1,7 +1,7 @@
 """The least that reads from PostgreSQL: plain ASGI and asyncpg, one SELECT a request.
 
-Run as `python -m bench.peers.plain PORT DATABASE_URL`. It answers `GET /data/{id}` from the
-service's own tables with the text of the JSON, unchecked and uncached.
+Run as `python -m bench.peers.plain PORT DATABASE_URL`. It answers `GET /corpus/{id}` from
+the service's own tables with the text of the JSON, unchecked and uncached.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bench.peers.serving import serve
 
-SELECT = "SELECT data::text FROM documents WHERE collection = 'default' AND id = $1"
+SELECT = "SELECT data::text FROM documents WHERE collection = 'corpus' AND id = $1"
 
 
 class App:
@@ -24,7 +24,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        rows = await self._pool.fetch(SELECT, scope["path"].removeprefix("/data/"))
+        rows = await self._pool.fetch(SELECT, scope["path"].removeprefix("/corpus/"))
         body = rows[0]["data"].encode()
         headers = [
             (b"content-type", b"application/json"),

@@ -1,0 +1,171 @@
+"""The workloads: what is asked of whom, and how each of them is measured.
+
+Must not know how contenders are started. `WORKLOADS` is the one list; a contender that lacks the
+operation of a workload stays in it, with the reason.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from bench.client import walk
+from bench.contenders.base import (
+    CEILING,
+    COPY,
+    CREDENZA,
+    PGBENCH,
+    PLAIN,
+    UNCACHED,
+    Contender,
+    Limit,
+)
+from bench.corpus import HOT, PAGE
+from bench.load import Ask, Measured, write, wrk
+from bench.plan import Plan
+
+CONNECTIONS: Final = 32
+MANY: Final = 128
+ASKS: Final = 20_000
+"""Requests in a file: a run goes through them in turn."""
+
+WRITES: Final = 4_000
+REPLACED: Final = 20
+"""One of so many requests of the mix is a replacement."""
+
+Run = Callable[[float], Measured]
+"""Measures one contender in one workload for so many seconds."""
+
+Asks = Callable[[Contender], Iterable[Ask]]
+Transfer = Callable[[Contender, Plan], Measured]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One line of the list: either requests under load, or a transfer by one client."""
+
+    name: str
+    operation: str
+    contenders: tuple[str, ...]
+    asks: Asks | None = None
+    connections: int = CONNECTIONS
+    transfer: Transfer | None = None
+
+    @property
+    def unit(self) -> str:
+        """What its rate counts."""
+        return "requests/s" if self.asks else "documents/s"
+
+    def run(self, contender: Contender | Limit, plan: Plan) -> Run:
+        """Return what measures a contender."""
+        if isinstance(contender, Limit):
+            return contender.run
+        if self.transfer is not None:
+            transfer = self.transfer
+            return lambda _: transfer(contender, plan)
+        assert self.asks is not None
+        file = write(self.asks(contender), contender.dialect.corpus.folder)
+        address = contender.served.address
+        connections = contender.dialect.connections.get(self.operation, self.connections)
+        return lambda seconds: wrk(address, file, connections=connections, seconds=seconds)
+
+
+def _hot(one: Contender) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in range(HOT)]
+
+
+def _known(one: Contender) -> Iterable[Ask]:
+    return one.dialect.known(one.served.address, list(range(HOT)))
+
+
+def _uniform(one: Contender) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in one.dialect.corpus.uniform(ASKS)]
+
+
+def _zipf(one: Contender) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in one.dialect.corpus.zipf(ASKS)]
+
+
+def _create(one: Contender) -> Iterable[Ask]:
+    return [one.dialect.create(one.dialect.corpus.texts[0])]
+
+
+def _replacement(one: Contender, number: int) -> Ask:
+    """Replace a document by one with another text, which every filter finds as before."""
+    value = one.dialect.corpus.value(number)
+    return one.dialect.replace(number, value | {"text": value["text"][::-1]})
+
+
+def _replace(one: Contender) -> Iterable[Ask]:
+    return [_replacement(one, number) for number in one.dialect.corpus.uniform(WRITES)]
+
+
+def _patch(one: Contender) -> Iterable[Ask]:
+    numbers = one.dialect.corpus.uniform(WRITES)
+    return [one.dialect.patch(number, {"name": f"patched {number}"}) for number in numbers]
+
+
+def _equal(one: Contender) -> Iterable[Ask]:
+    corpus = one.dialect.corpus
+    teams = Random(3).choices(range(corpus.teams), k=WRITES)
+    return [one.dialect.equal(corpus.team(team)) for team in teams]
+
+
+def _between(one: Contender) -> Iterable[Ask]:
+    corpus = one.dialect.corpus
+    firsts = Random(4).choices(range(corpus.documents - PAGE), k=WRITES)
+    return [one.dialect.between(first, first + PAGE) for first in firsts]
+
+
+def _mix(one: Contender) -> Iterable[Ask]:
+    for place, number in enumerate(one.dialect.corpus.zipf(ASKS)):
+        is_write = place % REPLACED == REPLACED - 1
+        yield _replacement(one, number) if is_write else one.dialect.read(number)
+
+
+def _walk(one: Contender, plan: Plan) -> Measured:
+    dialect = one.dialect
+    first = dialect.first_page()
+    return walk(one.served.address, first, dialect.paged, patience=plan.patience)
+
+
+def _import(one: Contender, plan: Plan) -> Measured:
+    return one.dialect.take(one.served.address)
+
+
+def _export(one: Contender, plan: Plan) -> Measured:
+    return one.dialect.give(one.served.address)
+
+
+PEERS: Final = ()
+ALL: Final = (CREDENZA, *PEERS)
+READERS: Final = (PLAIN, UNCACHED)
+
+WORKLOADS: Final = (
+    Workload("cached read", "read", (CEILING, *ALL), _hot),
+    Workload("conditional read (304)", "known", (CEILING, *ALL), _known),
+    Workload("uncached read, Zipf", "read", READERS, _zipf),
+    Workload("uncached read, uniform", "read", READERS, _uniform),
+    Workload("list by equality", "equal", ALL, _equal),
+    Workload("list by range", "between", ALL, _between),
+    Workload("walk of all pages", "walk", ALL, transfer=_walk),
+    Workload("export", "export", ALL, transfer=_export),
+    Workload("mix 95/5, 32 connections", "replace", ALL, _mix),
+    Workload("mix 95/5, 128 connections", "replace", ALL, _mix, MANY),
+    Workload("replace", "replace", ALL, _replace),
+    Workload("merge patch", "patch", ALL, _patch),
+    Workload("create, 32 connections", "create", (PGBENCH, *ALL), _create),
+    Workload("create, 128 connections", "create", (PGBENCH, *ALL), _create, MANY),
+    Workload("import", "import", (COPY, *ALL), transfer=_import),
+)
+"""In this order: what only reads comes before what makes the database grow."""
+
+
+def named(part: str) -> list[Workload]:
+    """Return the workloads whose names have this in them."""
+    return [workload for workload in WORKLOADS if part in workload.name]
+
+
+def needed(workloads: Iterable[Workload]) -> set[str]:
+    """Return the contenders of these workloads."""
+    return {name for workload in workloads for name in workload.contenders}
