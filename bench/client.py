@@ -57,6 +57,12 @@ class Client:
         return total
 
 
+def local(url: str) -> str:
+    """Return the path of a URL with its query."""
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
 @contextmanager
 def client(address: str) -> Iterator[Client]:
     """Give a client of an address."""

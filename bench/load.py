@@ -49,6 +49,8 @@ class Measured:
     p99: float | None = None
     p999: float | None = None
     megabytes: float | None = None
+    refused: float | None = None
+    """The share of requests that were answered with an error; they are not part of the rate."""
 
 
 def write(asks: Iterable[Ask], folder: Path) -> Path:
@@ -58,8 +60,13 @@ def write(asks: Iterable[Ask], folder: Path) -> Path:
     return Path(file.name)
 
 
-def wrk(address: str, requests: Path, *, connections: int, seconds: float) -> Measured:
-    """Send a file's requests in turn over so many connections; a failed one ends the benchmark."""
+def wrk(
+    address: str, requests: Path, seconds: float, *, connections: int, tolerant: bool = False
+) -> Measured:
+    """Send a file's requests in turn over so many connections; a failed one ends the benchmark.
+
+    `tolerant`: an answer with an error does not, but does not count.
+    """
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("bench: wrk is missing (apt-get install wrk)")
@@ -78,17 +85,22 @@ def wrk(address: str, requests: Path, *, connections: int, seconds: float) -> Me
         finally:
             process.send_signal(signal.SIGINT)
         said, complaints = process.communicate()
-    return _measured(said + begun + complaints, address)
+    return _measured(said + begun + complaints, address, tolerant=tolerant)
 
 
-def _measured(said: str, address: str) -> Measured:
+def _measured(said: str, address: str, *, tolerant: bool) -> Measured:
     found = [line for line in said.splitlines() if line.startswith(MARK)]
     if not found:
         raise SystemExit(f"bench: wrk has failed\n{said}")
     summary = json.loads(found[0].removeprefix(MARK))
-    if summary["failed"]:
-        raise SystemExit(f"bench: {summary['failed']} requests to {address} have failed\n{said}")
-    if not summary["requests"]:
-        raise SystemExit(f"bench: {address} has answered no request")
-    rate = summary["requests"] / summary["seconds"]
-    return Measured(rate, summary["p50"], summary["p99"], summary["p999"])
+    refused, answered = summary["refused"], summary["requests"]
+    failed = summary["failed"] + (0 if tolerant else refused)
+    if failed:
+        raise SystemExit(f"bench: {failed} requests to {address} have failed\n{said}")
+    if answered == refused:
+        raise SystemExit(f"bench: {address} has fulfilled no request\n{said}")
+    return Measured(
+        (answered - refused) / summary["seconds"],
+        *(summary["p50"], summary["p99"], summary["p999"]),
+        refused=refused / answered if tolerant else None,
+    )

@@ -51,6 +51,8 @@ def _more(runs: list[dict[str, float]]) -> str:
     ]
     if (megabytes := middle(runs, "megabytes")) is not None:
         parts.append(f"{megabytes:.1f} MB/s")
+    if refused := middle(runs, "refused"):
+        parts.append(f"{refused:.0%} refused")
     return "  ".join(parts)
 
 

