@@ -7,14 +7,16 @@ import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
-from bench import report
-from bench.contenders.starting import started
+from bench import report, sizes
+from bench.contenders.starting import Started, started
 from bench.corpus import Corpus
 from bench.measuring import measure
 from bench.plan import FULL, QUICK, Plan
 from bench.workloads import named, needed
+
+SIZES: Final = "start and size"
 
 
 def main() -> None:
@@ -38,7 +40,20 @@ def run(plan: Plan, folder: Path, *, only: str) -> dict[str, Any]:
         for workload in chosen:
             result = results["workloads"][workload.name] = measure(workload, there, plan)
             print(*report.lines(workload.name, result), sep="\n", flush=True)
+        if not only or only in SIZES:
+            add_sizes(results, there, plan)
     return results
+
+
+def add_sizes(results: dict[str, Any], there: Started, plan: Plan) -> None:
+    """Measure start and size, and one worker beside two."""
+    print("start and size …", file=sys.stderr)
+    found, workloads = sizes.size(there.place, plan)
+    results["sizes"] = sizes.start(there.place, plan) | found
+    results["workloads"] |= workloads
+    for name, result in workloads.items():
+        print(*report.lines(name, result), sep="\n", flush=True)
+    print(*report.size_lines(results["sizes"]), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any, Final
 
-from bench.contenders.base import CREDENZA, UNCACHED
+from bench.contenders.base import CREDENZA, ONE, UNCACHED
 
-OURS: Final = (CREDENZA, UNCACHED)
+OURS: Final = (CREDENZA, UNCACHED, ONE)
 PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
 
 
@@ -41,6 +41,13 @@ def lines(name: str, result: dict[str, Any]) -> Iterator[str]:
             yield f"  {contender:26} {'–':>10}  {entry.get('absent', '')}"
             continue
         yield f"  {contender:26} {shown(rate):>10}  ×{shown(own / rate):<7}{_more(entry['runs'])}"
+
+
+def size_lines(sizes: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines on start and size."""
+    yield "\nstart and size"
+    for name, size in sizes.items():
+        yield f"  {name:58} {shown(size['value']):>8} {size['unit']}"
 
 
 def _more(runs: list[dict[str, float]]) -> str:

@@ -17,6 +17,8 @@ from bench.processes import Served
 
 CREDENZA: Final = "credenza"
 UNCACHED: Final = "credenza without cache"
+ONE: Final = "credenza, 1 worker"
+TWO: Final = "credenza, 2 workers"
 CEILING: Final = "ceiling"
 PLAIN: Final = "plain ASGI + asyncpg"
 PGBENCH: Final = "pgbench, 32 clients"
