@@ -11,9 +11,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-HOT: Final = 1_000
-"""How many documents are read where all of them are to be in a cache."""
-
 PAGE: Final = 50
 """How many documents each filter finds: a page."""
 

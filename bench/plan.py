@@ -24,13 +24,35 @@ class Plan:
     """After so long a walk ends, with the pages that it has."""
 
     documents: int
+    hot: int
+    """How many of them are read where all are to be in a cache."""
+
+    asks: int
+    """How many different requests a run has."""
+
     starts: int
     """How often a cold start is repeated."""
 
 
 FULL: Final = Plan(
-    rounds=5, seconds=2.0, warm_up=0.6, transfers=3, patience=10.0, documents=100_000, starts=5
+    rounds=5,
+    seconds=2.0,
+    warm_up=0.6,
+    transfers=3,
+    patience=6.0,
+    documents=100_000,
+    hot=1_000,
+    asks=20_000,
+    starts=5,
 )
 QUICK: Final = Plan(
-    rounds=2, seconds=0.4, warm_up=0.2, transfers=1, patience=1.5, documents=10_000, starts=2
+    rounds=2,
+    seconds=0.3,
+    warm_up=0.2,
+    transfers=1,
+    patience=1.0,
+    documents=5_000,
+    hot=200,
+    asks=2_000,
+    starts=2,
 )

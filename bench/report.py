@@ -32,7 +32,7 @@ def ours(contenders: dict[str, Any]) -> str:
 
 def lines(name: str, result: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of one workload: rates, how often ours is as fast, latencies in ms."""
-    yield f"\n{name} ({result['unit']}; ×: how often the service is as fast)"
+    yield f"\n{name} ({result['unit']}; ×: how many times as fast the service is)"
     contenders = result["contenders"]
     own = middle(contenders[ours(contenders)].get("runs", []), "rate")
     for contender, entry in contenders.items():

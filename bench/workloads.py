@@ -26,23 +26,21 @@ from bench.contenders.base import (
     Contender,
     Limit,
 )
-from bench.corpus import HOT, PAGE
+from bench.corpus import PAGE
 from bench.load import Ask, Measured, write, wrk
 from bench.plan import Plan
 
 CONNECTIONS: Final = 32
 MANY: Final = 128
-ASKS: Final = 20_000
-"""Requests in a file: a run goes through them in turn."""
-
-WRITES: Final = 4_000
 REPLACED: Final = 20
 """One of so many requests of the mix is a replacement."""
 
 Run = Callable[[float], Measured]
 """Measures one contender in one workload for so many seconds."""
 
-Asks = Callable[[Contender], Iterable[Ask]]
+Asks = Callable[[Contender, Plan], Iterable[Ask]]
+"""Makes requests for a contender; a run goes through them in turn."""
+
 Transfer = Callable[[Contender, Plan], Measured]
 
 
@@ -70,7 +68,7 @@ class Workload:
             transfer = self.transfer
             return lambda _: transfer(contender, plan)
         assert self.asks is not None
-        file = write(self.asks(contender), contender.dialect.corpus.folder)
+        file = write(self.asks(contender, plan), contender.dialect.corpus.folder)
         return partial(
             wrk,
             contender.served.address,
@@ -80,23 +78,23 @@ class Workload:
         )
 
 
-def _hot(one: Contender) -> Iterable[Ask]:
-    return [one.dialect.read(number) for number in range(HOT)]
+def _hot(one: Contender, plan: Plan) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in range(plan.hot)]
 
 
-def _known(one: Contender) -> Iterable[Ask]:
-    return one.dialect.known(one.served.address, list(range(HOT)))
+def _known(one: Contender, plan: Plan) -> Iterable[Ask]:
+    return one.dialect.known(one.served.address, list(range(plan.hot)))
 
 
-def _uniform(one: Contender) -> Iterable[Ask]:
-    return [one.dialect.read(number) for number in one.dialect.corpus.uniform(ASKS)]
+def _uniform(one: Contender, plan: Plan) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in one.dialect.corpus.uniform(plan.asks)]
 
 
-def _zipf(one: Contender) -> Iterable[Ask]:
-    return [one.dialect.read(number) for number in one.dialect.corpus.zipf(ASKS)]
+def _zipf(one: Contender, plan: Plan) -> Iterable[Ask]:
+    return [one.dialect.read(number) for number in one.dialect.corpus.zipf(plan.asks)]
 
 
-def _create(one: Contender) -> Iterable[Ask]:
+def _create(one: Contender, plan: Plan) -> Iterable[Ask]:
     return [one.dialect.create(one.dialect.corpus.texts[0])]
 
 
@@ -106,29 +104,29 @@ def _replacement(one: Contender, number: int) -> Ask:
     return one.dialect.replace(number, value | {"text": value["text"][::-1]})
 
 
-def _replace(one: Contender) -> Iterable[Ask]:
-    return [_replacement(one, number) for number in one.dialect.corpus.uniform(WRITES)]
+def _replace(one: Contender, plan: Plan) -> Iterable[Ask]:
+    return [_replacement(one, number) for number in one.dialect.corpus.uniform(plan.asks)]
 
 
-def _patch(one: Contender) -> Iterable[Ask]:
-    numbers = one.dialect.corpus.uniform(WRITES)
+def _patch(one: Contender, plan: Plan) -> Iterable[Ask]:
+    numbers = one.dialect.corpus.uniform(plan.asks)
     return [one.dialect.patch(number, {"name": f"patched {number}"}) for number in numbers]
 
 
-def _equal(one: Contender) -> Iterable[Ask]:
+def _equal(one: Contender, plan: Plan) -> Iterable[Ask]:
     corpus = one.dialect.corpus
-    teams = Random(3).choices(range(corpus.teams), k=WRITES)
+    teams = Random(3).choices(range(corpus.teams), k=plan.asks)
     return [one.dialect.equal(corpus.team(team)) for team in teams]
 
 
-def _between(one: Contender) -> Iterable[Ask]:
+def _between(one: Contender, plan: Plan) -> Iterable[Ask]:
     corpus = one.dialect.corpus
-    firsts = Random(4).choices(range(corpus.documents - PAGE), k=WRITES)
+    firsts = Random(4).choices(range(corpus.documents - PAGE), k=plan.asks)
     return [one.dialect.between(first, first + PAGE) for first in firsts]
 
 
-def _mix(one: Contender) -> Iterable[Ask]:
-    for place, number in enumerate(one.dialect.corpus.zipf(ASKS)):
+def _mix(one: Contender, plan: Plan) -> Iterable[Ask]:
+    for place, number in enumerate(one.dialect.corpus.zipf(plan.asks)):
         is_write = place % REPLACED == REPLACED - 1
         yield _replacement(one, number) if is_write else one.dialect.read(number)
 
