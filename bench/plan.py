@@ -47,12 +47,12 @@ FULL: Final = Plan(
 )
 QUICK: Final = Plan(
     rounds=2,
-    seconds=0.3,
-    warm_up=0.2,
+    seconds=0.25,
+    warm_up=0.1,
     transfers=1,
     patience=1.0,
     documents=5_000,
     hot=200,
     asks=2_000,
-    starts=2,
+    starts=1,
 )
