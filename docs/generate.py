@@ -1,10 +1,12 @@
 """Write the pages of `docs/reference` that are made from the code, or check that they are current.
 
 Settings come from the fields of `Settings`, errors from the classes of `errors.ALL`, metrics from
-the registry of `Metrics`, commands from what `credenza … --help` prints.
+the registry of `Metrics`, commands from what `credenza … --help` prints, performance from what
+`make bench` has measured.
 """  # noqa: INP001 - a script beside the pages that it makes
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from inspect import cleandoc
@@ -20,6 +22,11 @@ from credenza import errors
 from credenza.cli import app
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
+
+ROOT: Final = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the benchmark is no part of the package
+
+from bench import page  # noqa: E402
 
 HERE: Final = Path(__file__).parent / "reference"
 NOTE: Final = "<!-- Made by docs/generate.py from the code; `make docs` makes it anew. -->"
@@ -134,6 +141,12 @@ def _helped(name: str) -> Iterable[str]:
     return ("", NOT_RUN, "```console", command, *lines, "```")
 
 
+def performance() -> Iterator[str]:
+    """Yield the lines of the page on performance."""
+    results = json.loads((ROOT / "bench/results.json").read_text())
+    yield from page.text(results).strip().splitlines()
+
+
 def _row(*cells: str | None) -> str:
     return f"| {' | '.join(map(_cell, cells))} |"
 
@@ -147,6 +160,7 @@ PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "errors.md": problems,
     "metrics.md": metrics,
     "commands.md": commands,
+    "performance.md": performance,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from bench import installed, report, targets
+from bench import installed, plot, report, targets
 from bench.client import client, walk
 from bench.contenders.base import CREDENZA, OWN, POCKETBASE
 from bench.contenders.own import Own
@@ -20,7 +20,7 @@ from bench.corpus import PAGE, Corpus, ident
 from bench.load import Ask, write, wrk
 from bench.measuring import measure
 from bench.plan import QUICK
-from bench.processes import served
+from bench.processes import ROOT, served
 from bench.workloads import WORKLOADS
 
 from servers import Postgres, Valkey, free_port
@@ -160,3 +160,12 @@ def test_targets_are_judged_unrounded(rate: float, outcomes: list[str]) -> None:
 def test_every_workload_is_compared_with_your_own() -> None:
     """No workload leaves out what one would write oneself."""
     assert all(any(name.startswith(OWN) for name in workload.contenders) for workload in WORKLOADS)
+
+
+def test_picture_is_of_the_results(tmp_path: Path) -> None:
+    """The picture of the page is what the results give, drawn anew."""
+    results = json.loads((ROOT / "bench/results.json").read_text())
+    plot.draw(results, tmp_path / "new.svg")
+    assert (tmp_path / "new.svg").read_text() == (
+        ROOT / "docs/reference/performance.svg"
+    ).read_text()
