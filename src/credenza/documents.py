@@ -30,7 +30,6 @@ T = TypeVar("T")
 class Hold(Generic[T]):
     """What was made of a document, good as long as this process holds it and its collection."""
 
-    key: Key
     document: Entry
     collection: Entry
     prepared: T
@@ -71,13 +70,12 @@ class Documents:
         if known is None:
             return None
         settings, settings_entry = known
-        key = Key(collection, settings.incarnation, id_)
-        entry = self._cache.near(key)
+        entry = self._cache.near(Key(collection, settings.incarnation, id_))
         if entry is None or entry.body is None:
             return None
         if entry.note is None or entry.note.collection is not settings_entry:
             document = wire.StoredDocument(id_, entry.version, entry.body)
-            entry.note = Hold(key, entry, settings_entry, prepare(document, settings))
+            entry.note = Hold(entry, settings_entry, prepare(document, settings))
         return cast("Hold[T]", entry.note)
 
     def left(self, hold: Hold[T]) -> float:
@@ -86,7 +84,7 @@ class Documents:
         left = hold.document.until - now
         if left <= 0 or hold.collection.until <= now or not self._cache.answers:
             return 0.0
-        self._cache.again(hold.key)
+        self._cache.again(hold.document)
         return left
 
     async def _find(self, collection: str, id_: str) -> wire.StoredDocument | None:

@@ -118,10 +118,10 @@ class Cache:
             self._hits.number += 1
         return held
 
-    def again(self, key: Key) -> None:
+    def again(self, entry: Entry) -> None:
         """Count an entry that `near` has returned as served once more, while it is held."""
         self._hits.number += 1
-        self._near.touch(key)
+        entry.asked = True
 
     async def through(self, key: Key, load: Load, ttl: float | None = None) -> Found:
         """Return what Redis has or `load` brings.

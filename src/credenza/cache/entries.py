@@ -45,11 +45,13 @@ class Entry:
 
     This process holds it until the moment `until` (monotonic; 0: not, or not any more). `note` is
     what a reader has made of it, to be used again as long as it is held, and dropped with it.
+    `asked` tells that somebody has asked for it since it came to its place among the others.
     """
 
     version: int
     body: bytes | None
     until: float = field(default=0.0, compare=False)
+    asked: bool = field(default=False, compare=False, repr=False)
     note: Any = field(default=None, compare=False, repr=False)
 
     def pack(self, key: Key, generation: str) -> bytes:

@@ -16,8 +16,16 @@ OVERHEAD_BYTES: Final = 1_500
 an answer's headers under the path that it is asked for by (measured with CPython)."""
 
 
+CHANCES: Final = 100
+"""Second chances at once: a new entry's way in takes no longer, whatever was asked for."""
+
+
 class Near:
-    """Entries, of which those that were not asked for longest leave first."""
+    """Entries, of which those leave first that came first and were not asked for since.
+
+    One that was asked for has a second chance (the CLOCK algorithm), so that a read only sets a
+    flag.
+    """
 
     def __init__(self, max_bytes: int, gauge: Gauge) -> None:
         self._max_bytes = max_bytes
@@ -33,12 +41,8 @@ class Near:
         if found.until <= time.monotonic():
             self.drop(key)
             return None
-        self._entries.move_to_end(key)
+        found.asked = True
         return found
-
-    def touch(self, key: Key) -> None:
-        """Count an entry that is held as asked for just now."""
-        self._entries.move_to_end(key)
 
     def fill(self, key: Key, entry: Entry, ttl: float) -> None:
         """Keep an entry for `ttl` seconds, unless a newer one is there."""
@@ -79,8 +83,15 @@ class Near:
         entry.until = time.monotonic() + ttl
         self._entries[key] = entry
         self._grow(_size(entry))
+        chances = CHANCES
         while self._bytes > self._max_bytes:
-            self._let_go(self._entries.popitem(last=False)[1])
+            oldest, entry = self._entries.popitem(last=False)
+            if entry.asked and chances:
+                chances -= 1
+                entry.asked = False
+                self._entries[oldest] = entry
+            else:
+                self._let_go(entry)
 
     def _let_go(self, entry: Entry) -> None:
         entry.until, entry.note = 0.0, None

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from credenza import errors, wire
 from credenza.values import valid_collection, valid_id
-from credenza.web.fields import fields_of
+from credenza.web.fields import fields_of, text
 from credenza.web.problems import methods_at, not_allowed
 
 JSON = "application/json"
@@ -55,7 +55,7 @@ def shows_data(request: Request) -> bool:
 
 def wants_minimal(request: Request) -> bool:
     """Return whether the client can do without the document (RFC 7240 §4.2)."""
-    preferences = fields_of(request).text(b"prefer")
+    preferences = text(fields_of(request), b"prefer")
     return preferences is not None and "return=minimal" in [
         preference.strip().lower() for preference in preferences.split(",")
     ]

@@ -12,7 +12,7 @@ from credenza import errors, values
 from credenza.patience import Patience
 from credenza.settings import Settings
 from credenza.splitting import Lines
-from credenza.web.fields import fields_of
+from credenza.web.fields import fields_of, length, text
 
 LARGE_BYTES = 16 * 1024
 """From this size on, odd JSON could keep the event loop for longer than a thread costs."""
@@ -54,7 +54,7 @@ class Bodies:
 
     async def whole(self, request: Request) -> bytes:
         """Return the whole body; PayloadTooLarge before more than the limit was read."""
-        if fields_of(request).length > self._max_bytes:
+        if length(fields_of(request)) > self._max_bytes:
             raise self._too_large()
         parts, size, has_more = [], 0, True
         try:
@@ -108,7 +108,7 @@ def _refuse_other_types(
     request: Request, types: tuple[str, ...], headers: dict[str, str] | None = None
 ) -> None:
     """Refuse a body of another media type; one without a type is taken for what is expected."""
-    media_type = (fields_of(request).text(b"content-type") or "").split(";")[0].strip().lower()
+    media_type = (text(fields_of(request), b"content-type") or "").split(";")[0].strip().lower()
     if media_type and media_type not in types:
         raise errors.UnsupportedMediaType(
             f"Expected `Content-Type: {' or '.join(types)}`, got {media_type[:80]!r}.",

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from credenza import errors
 from credenza.conditions import ANY, Conditions, Tags
-from credenza.web.fields import Fields
+from credenza.web.fields import Fields, text
 
 _TAG = re.compile(r'[\s,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 _MAX_VERSION = 2**63 - 1
@@ -40,7 +40,7 @@ def write_conditions(fields: Fields) -> Conditions:
     return Conditions(
         if_match=_tags(fields, b"if-match", weak=False),
         if_none_match=_tags(fields, b"if-none-match", weak=True),
-        unmodified_since=_date(fields.text(b"if-unmodified-since")),
+        unmodified_since=_date(text(fields, b"if-unmodified-since")),
     )
 
 
@@ -51,12 +51,12 @@ def is_unmodified(fields: Fields, found: Versioned) -> bool:
     if wanted is not None and wanted != ANY and found.version not in wanted:
         raise errors.PreconditionFailed(f"It has version {found.version}.")
     if wanted is None:
-        since = _date(fields.text(b"if-unmodified-since"))
+        since = _date(text(fields, b"if-unmodified-since"))
         if since is not None and found.updated_at.replace(microsecond=0) > since:
             raise errors.PreconditionFailed(f"It was changed on {found.last_modified}.")
     if known is not None:
         return known == ANY or found.version in known
-    since = _date(fields.text(b"if-modified-since"))
+    since = _date(text(fields, b"if-modified-since"))
     return since is not None and found.updated_at.replace(microsecond=0) <= since
 
 
@@ -85,15 +85,15 @@ def _tags(fields: Fields, name: bytes, *, weak: bool) -> Tags | None:
 
 def _opaque(fields: Fields, name: bytes) -> list[tuple[bool, str]] | Literal["*"] | None:
     """Return the tags of an entity-tag list as they are, and whether each is weak."""
-    value = fields.text(name)
+    value = text(fields, name)
     if value is None:
         return None
-    text = value.strip(" \t,")  # empty elements mean nothing (§5.6.1.2)
-    if text == "*":
+    listed = value.strip(" \t,")  # empty elements mean nothing (§5.6.1.2)
+    if listed == "*":
         return ANY
     tags, at = [], 0
-    while at < len(text):
-        found = _TAG.match(text, at)
+    while at < len(listed):
+        found = _TAG.match(listed, at)
         if found is None:
             raise errors.InvalidHeader(f"{name.decode()} is not a list of entity-tags.")
         tags.append((found[1] is not None, found[2]))
@@ -109,12 +109,12 @@ def _version(tag: str) -> int | None:
     return version if str(version) == tag else None
 
 
-def _date(text: str | None) -> datetime | None:
+def _date(value: str | None) -> datetime | None:
     """Return an HTTP date in UTC; one that is not valid is ignored, as the RFC asks (§13.1.3)."""
-    if text is None:
+    if value is None:
         return None
     try:
-        found = parsedate_to_datetime(text)
+        found = parsedate_to_datetime(value)
         found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -4,34 +4,34 @@ Starlette's headers search a list each time, and most endpoints look for six or 
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from fastapi import Request
 from starlette.types import Scope
 
+Fields: TypeAlias = dict[bytes, bytes]
+"""Values by name in lower case."""
 
-class Fields(dict[bytes, bytes]):
-    """Values by name in lower case; several lines of one name are one value (RFC 9110 §5.3)."""
 
-    @classmethod
-    def of(cls, lines: Sequence[tuple[bytes, bytes]]) -> "Fields":
-        """Return the fields of a head."""
-        fields = cls(lines)
-        if len(fields) < len(lines):
-            for name in fields:
-                fields[name] = b", ".join(value for key, value in lines if key == name)
-        return fields
+def read(lines: Sequence[tuple[bytes, bytes]]) -> Fields:
+    """Return the fields of a head; several lines of one name are one value (§5.3)."""
+    fields = dict(lines)
+    if len(fields) < len(lines):
+        for name in fields:
+            fields[name] = b", ".join(value for key, value in lines if key == name)
+    return fields
 
-    @property
-    def length(self) -> int:
-        """Content-Length; 0 where there is none."""
-        value = self.get(b"content-length")
-        return int(value) if value and value.isdigit() else 0
 
-    def text(self, name: bytes) -> str | None:
-        """Return a value as text; bytes beyond ASCII are taken for Latin-1 (§5.5)."""
-        value = self.get(name)
-        return None if value is None else value.decode("latin-1")
+def text(fields: Fields, name: bytes) -> str | None:
+    """Return a value as text; bytes beyond ASCII are taken for Latin-1 (§5.5)."""
+    value = fields.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def length(fields: Fields) -> int:
+    """Return Content-Length; 0 where there is none."""
+    value = fields.get(b"content-length")
+    return int(value) if value and value.isdigit() else 0
 
 
 def keep(scope: Scope, fields: Fields, request_id: str) -> None:

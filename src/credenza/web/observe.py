@@ -21,7 +21,7 @@ from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.web import problems
 from credenza.web.access import Access
-from credenza.web.fields import Fields, keep
+from credenza.web.fields import Fields, keep, length, read
 from credenza.web.lane import Hit, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
@@ -74,7 +74,7 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, fields = perf_counter(), Fields.of(scope["headers"])
+        started, fields = perf_counter(), read(scope["headers"])
         near = self._near(scope, fields)
         if near is None:
             await self._serve(scope, receive, send, fields, started)
@@ -89,7 +89,7 @@ class Observe:
         finally:
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
-            received = fields.length
+            received = length(fields)
             self._records.add(seen, request_id, received, len(body), started, perf_counter())
 
     def _near(self, scope: Scope, fields: Fields) -> Hit | None:
@@ -147,7 +147,7 @@ class Observe:
         seen = self._records.seen(
             scope["method"], route, exchange.status, exchange.cache, exchange.statements
         )
-        received, sent = exchange.fields.length, int(exchange.length)
+        received, sent = length(exchange.fields), int(exchange.length)
         ended = perf_counter()
         self._records.add(seen, exchange.request_id, received, sent, exchange.started, ended)
 
