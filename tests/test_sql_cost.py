@@ -9,11 +9,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+import redis
 
 from conftest import Serve
 from credenza import query
 from databases import connected, create_migrated, statements
-from servers import Postgres
+from servers import Postgres, Valkey
 from test_sql import QUERIES, nodes, opened, prepared
 
 PAGE = 51
@@ -226,6 +227,66 @@ async def test_settings_are_read_once_a_second(postgres: Postgres, serve: Serve)
     found = [named(text) for text in statements(postgres, name)[before:]]
     assert found.count("put_documents") == 100
     assert len(found) - 100 == found.count("get_collection") <= seconds + 1
+
+
+TAG = {"headers": {"If-None-Match": "*"}}
+COHERENT: list[tuple[str, str, dict[str, Any], int, list[str], int]] = [
+    ("GET", "/a", {}, 200, [], 0),
+    ("HEAD", "/a", {}, 200, [], 0),
+    ("GET", "/a", TAG, 304, [], 0),
+    ("GET", "/b", {}, 200, ["get_documents"], 2),  # looked for, and filled in
+    ("GET", "/b", {}, 200, [], 0),
+    ("GET", "", {}, 200, ["list_documents"], 0),
+    ("GET", "", {}, 200, [], 0),
+    ("GET", "", TAG, 304, [], 0),
+    ("POST", "", {"json": 1}, 201, ["insert_documents"], 1),
+    ("PUT", "/a", {"json": 2}, 200, ["put_documents"], 1),
+    ("GET", "/a", {}, 200, [], 0),
+    ("PATCH", "/a", {"json": {}}, 200, A_PATCH, 1),
+    ("DELETE", "/a", {}, 204, ["delete_documents"], 1),
+]
+"""Requests in their order, and for each: status, statements, and commands that Redis gets."""
+
+
+async def test_what_each_request_costs_with_a_cache(
+    postgres: Postgres, valkey: Valkey, serve: Serve
+) -> None:
+    """Statements in PostgreSQL's log and commands in Redis's monitor: none for what is held."""
+    name = await create_migrated(postgres)
+    service = serve(database_url=postgres.database(name), redis_url=valkey.url)
+    monitored = valkey.client().monitor()  # type: ignore[no-untyped-call]  # as below
+    with service.client() as client, monitored as monitor:
+        for id_ in "ab":
+            client.put(f"/data/{id_}", json={"a": 1})
+        client.get("/data/a")
+        client.get("/data?limit=1")  # makes the key that signs cursors
+        commands(valkey, monitor)
+        for method, path, options, expected, names, number in COHERENT:
+            before = len(statements(postgres, name))
+            status = client.request(method, f"/data{path}", **options).status_code
+            found = [named(text) for text in statements(postgres, name)[before:]]
+            assert (method, path, status, found) == (method, path, expected, names)
+            sent = commands(valkey, monitor)
+            assert (method, path, len(sent)) == (method, path, number), sent
+
+
+BESIDES = {"PING", "CLIENT", "HELLO"}
+
+
+def commands(valkey: Valkey, monitor: redis.client.Monitor) -> list[str]:
+    """Return the commands that Redis has got from clients since the last time.
+
+    Without those that make a connection or ask for a sign of life.
+    """
+    valkey.client().echo("so far")
+    found: list[str] = []
+    while True:
+        seen = monitor.next_command()  # type: ignore[no-untyped-call]  # it has no types
+        command: str = seen["command"]
+        if "so far" in command:
+            return found
+        if seen["client_type"] != "lua" and command.partition(" ")[0] not in BESIDES:
+            found.append(command)
 
 
 GAPPED = {
