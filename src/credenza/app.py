@@ -19,6 +19,7 @@ from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
 from credenza.pages import Pages
 from credenza.records import Records
+from credenza.rows import Clock
 from credenza.settings import Settings
 from credenza.slots import Slots
 from credenza.snapshots import Snapshots
@@ -46,14 +47,18 @@ class Service:
         self.metrics = Metrics(aggregated=settings.workers > 1)
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
-        slots = Slots()
-        self.store = Store(self.database, slots)
-        self.bulk = Bulk(self.database, slots)
+        clock, slots = Clock(), Slots()
+        self.store = Store(self.database, clock, slots)
+        self.bulk = Bulk(self.database, clock, slots)
         self.cache = Cache(settings, self.metrics)
         self.writes = Writes()
         self.collections = Collections(self.store, self.cache, self.writes)
         self.grouped = Grouped(
-            Batches(self.database, slots), self.cache, self.collections, self.writes, self.metrics
+            Batches(self.database, clock, slots),
+            self.cache,
+            self.collections,
+            self.writes,
+            self.metrics,
         )
         self.documents = Documents(
             self.store, self.cache, self.collections, self.grouped, self.writes

@@ -40,10 +40,10 @@ Outcome: TypeAlias = Row | Literal[Left.ALONE] | None
 class Batches:
     """The documents of one database, as many at a time as there are in a group."""
 
-    def __init__(self, database: Database, slots: Slots) -> None:
+    def __init__(self, database: Database, clock: Clock, slots: Slots) -> None:
         self._database = database
         self._slots = slots
-        self._clock = Clock()
+        self._clock = clock
 
     async def insert(
         self, collection: str, changes: Sequence[Change]

@@ -43,10 +43,10 @@ class Export:
 class Bulk:
     """The documents of one database, many at a time."""
 
-    def __init__(self, database: Database, slots: Slots) -> None:
+    def __init__(self, database: Database, clock: Clock, slots: Slots) -> None:
         self._database = database
         self._slots = slots
-        self._clock = Clock()
+        self._clock = clock
 
     async def store_chunk(
         self, collection: str, lines: Sequence[Line], *, replace: bool, exact: bool

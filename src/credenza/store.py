@@ -37,9 +37,9 @@ SYSTEM: Final = "_system"
 class Store:
     """The documents, collections and secrets of one database."""
 
-    def __init__(self, database: Database, slots: Slots) -> None:
+    def __init__(self, database: Database, clock: Clock, slots: Slots) -> None:
         self._database = database
-        self._clock = Clock()
+        self._clock = clock
         self._slots = slots
         self._reads = Groups(self._get_documents, parallel=READERS)
 
