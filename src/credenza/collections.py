@@ -7,8 +7,8 @@ document's key, so that one message makes everything of a deleted collection unr
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -216,6 +216,21 @@ class Collections:
         if self._cache.enabled and (known is None or known.incarnation != incarnation):
             self._changed(name)
             await self._cache.forget(_key(name))
+
+    @contextmanager
+    def doubtful(self, known: Collection | None, name: str, ids: Iterable[str]) -> Iterator[None]:
+        """Keep documents from the cache when nobody knows whether their write was committed.
+
+        And their collection's lists, also of a collection that nobody knew.
+        """
+        try:
+            yield
+        except errors.Unavailable as problem:
+            if problem.outcome_is_unknown:
+                incarnation = 0 if known is None else known.incarnation
+                for id_ in ids:
+                    self._cache.uncertain(Key(name, incarnation, id_))
+            raise
 
     async def reap(self, now: datetime) -> None:
         """Delete tombstones that are old enough, and what deleted collections have left."""

@@ -152,7 +152,7 @@ class Documents:
     async def _write_alone(
         self, known: Collection | None, collection: str, change: Change
     ) -> Row | None:
-        async with self._grouped.doubtful(known, collection, change.id):
+        with self._collections.doubtful(known, collection, [change.id]):
             if change.data is None or change.conditions.must_exist:
                 row = await self._store.change_document(collection, change)
             else:
@@ -183,15 +183,13 @@ class Documents:
         change: Callable[[values.JSON], str],
         conditions: Conditions,
     ) -> wire.StoredDocument:
-        async with (
-            self._grouped.doubtful(known, collection, id_),
-            self._store.locked(collection, id_) as locked,
-        ):
-            if locked is None or locked.row.data is None:
-                raise _not_found(collection, id_)
-            if not conditions.hold(locked.row.version, locked.row.updated_at):
-                raise _refused(locked.row.document())
-            row = await locked.replace(change(values.decode(locked.row.data)))
+        with self._collections.doubtful(known, collection, [id_]):
+            async with self._store.locked(collection, id_) as locked:
+                if locked is None or locked.row.data is None:
+                    raise _not_found(collection, id_)
+                if not conditions.hold(locked.row.version, locked.row.updated_at):
+                    raise _refused(locked.row.document())
+                row = await locked.replace(change(values.decode(locked.row.data)))
         await self._grouped.wrote(known, collection, [row], "patch")
         return row.document()
 

@@ -4,13 +4,11 @@ With `documents`, `collections` and `transfer` the only ones that know both stor
 tells the cache after its commit and before any of it is answered. Must not know HTTP.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
-from credenza import errors
 from credenza.batches import Batches, Change, Outcome
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
@@ -85,23 +83,6 @@ class Grouped:
             entries = {Key(collection, row.incarnation, row.id): entry_of(row) for row in rows}
             await self._cache.wrote_all(entries, ttl)
 
-    @asynccontextmanager
-    async def doubtful(
-        self, known: Collection | None, collection: str, *ids: str
-    ) -> AsyncIterator[None]:
-        """Keep documents from the cache when nobody knows whether their write was committed.
-
-        And their collection's lists, also of a collection that nobody knew.
-        """
-        try:
-            yield
-        except errors.Unavailable as problem:
-            if problem.outcome_is_unknown:
-                incarnation = 0 if known is None else known.incarnation
-                for id_ in ids:
-                    self._cache.uncertain(Key(collection, incarnation, id_))
-            raise
-
     def _finished(self, run: Run) -> Run:
         """Return what runs a group to its end, whatever becomes of who waits for it."""
         return lambda collection, changes: self._writes.run(run(collection, changes))
@@ -110,7 +91,7 @@ class Grouped:
         self, collection: str, changes: Sequence[Change]
     ) -> Sequence[Row | Exception | None]:
         known = await self._collections.find(collection) if self._cache.enabled else None
-        async with self.doubtful(known, collection, changes[0].id):
+        with self._collections.doubtful(known, collection, [changes[0].id]):
             found = await self._collections.written_in(
                 collection, lambda: self._inserted(collection, changes)
             )
@@ -131,7 +112,7 @@ class Grouped:
         self, change: Send, verb: str, collection: str, changes: Sequence[Change]
     ) -> Sequence[Outcome]:
         known = await self._collections.find(collection)
-        async with self.doubtful(known, collection, *map(ID, changes)):
+        with self._collections.doubtful(known, collection, map(ID, changes)):
             outcomes = await change(collection, changes)
         rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
         if rows:

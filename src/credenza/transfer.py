@@ -17,7 +17,7 @@ import uuid_utils
 from credenza import errors, values, wire
 from credenza.bulk import Bulk
 from credenza.cache import Cache, Key
-from credenza.collections import Collection, Collections
+from credenza.collections import Collections
 from credenza.rows import Chunk, ExistsError, Line
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
@@ -205,7 +205,7 @@ class Imports:
         Nobody has looked up those that have just been made.
         """
         known = await self._collections.find(plan.collection) if self._cache.enabled else None
-        try:
+        with self._collections.doubtful(known, plan.collection, (line.id for line in lines)):
             chunk = await self._collections.written_in(
                 plan.collection,
                 lambda: self._bulk.store_chunk(
@@ -215,10 +215,6 @@ class Imports:
                     exact=plan.is_exact,
                 ),
             )
-        except errors.Unavailable as problem:
-            if problem.outcome_is_unknown:
-                self._doubt(known, plan.collection, lines)
-            raise
         if chunk is None:
             raise errors.Unavailable("The collection was deleted meanwhile.")
         self._written.inc(chunk.written)
@@ -229,11 +225,6 @@ class Imports:
             )
             await self._cache.touched(plan.collection)
         return chunk
-
-    def _doubt(self, known: Collection | None, collection: str, lines: list[Line]) -> None:
-        incarnation = 0 if known is None else known.incarnation
-        for line in lines:
-            self._cache.uncertain(Key(collection, incarnation, line.id))
 
     async def _forget(self, keys: list[Key]) -> None:
         for at in range(0, len(keys), AT_ONCE):
