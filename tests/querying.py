@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from credenza import query, sql, values
 from credenza.database import Database
 from credenza.settings import Settings
-from credenza.snapshots import Snapshots
+from credenza.snapshots import FEW, Snapshots
 from credenza.telemetry import Metrics
 from servers import Postgres, until
 
@@ -111,10 +111,19 @@ def name_of(steps: Sequence[str]) -> str:
     return ".".join(["data", *(json.dumps(step) for step in steps)])
 
 
+def page_of(statement: query.Statement, few: int = FEW) -> str:
+    """Return the text of the statement of a page."""
+    number, queries = len(statement.arguments), sql.load()
+    gaps = {**statement.fragments, "limit": number + 2, "max_bytes": number + 3, "few": few}
+    found = queries["found_by_index" if statement.indexed else "found_in_order"].format(**gaps)
+    return queries["list_documents"].format(**gaps, found=found)
+
+
 class Bench:
     """A store with a loop of its own, so that the examples of a test share connections."""
 
-    def __init__(self, server: Postgres, name: str, *changes: str) -> None:
+    def __init__(self, server: Postgres, name: str, *changes: str, few: int = FEW) -> None:
+        self._few = few
         self._loop = asyncio.new_event_loop()
         self._collections = 0
         until(lambda: "ready to accept connections" in server.log(), "PostgreSQL")
@@ -124,7 +133,7 @@ class Bench:
     async def _open(self, url: str) -> None:
         self.raw: asyncpg.Connection = await asyncpg.connect(url)
         self._database = Database(Settings(database_pool_size=1), url=url, metrics=Metrics())
-        self._snapshots = Snapshots(self._database)
+        self._snapshots = Snapshots(self._database, self._few)
         await self._database.open()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -167,11 +176,7 @@ class Bench:
         """Return the rows of a page, and whether there are more."""
         wanted = query.parse(pairs)
         statement = query.to_sql(wanted, position or CURSORS.read(wanted, collection))
-        rows, more, _ = self.run(
-            self._snapshots.page(
-                collection, statement.fragments, statement.arguments, wanted.limit, 1 << 30
-            )
-        )
+        rows, more, _ = self.run(self._snapshots.page(collection, statement, wanted.limit, 1 << 30))
         return rows, more
 
     def ids(self, collection: str, *pairs: tuple[str, str]) -> str:

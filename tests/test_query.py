@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from credenza import query, sql, values
+from credenza import query, values
 from querying import (
     CURSORS,
     Bench,
@@ -21,6 +21,7 @@ from querying import (
     lookup,
     metadata_of,
     name_of,
+    page_of,
     paths,
     place,
     scalars,
@@ -44,12 +45,13 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def indexed(postgres: Postgres) -> Iterator[Bench]:
-    """Open a store whose planner takes the GIN index wherever it can serve."""
+    """Open a store whose planner takes the GIN index wherever it can serve, for two documents."""
     bench = Bench(
         postgres,
         "indexed",
         "ALTER DATABASE indexed SET enable_seqscan = off",
         "ALTER TABLE documents DROP CONSTRAINT documents_pkey",
+        few=2,
     )
     yield bench
     bench.close()
@@ -246,11 +248,7 @@ def many_rows(bench: Bench) -> Bench:
 def plan_of(bench: Bench, mode: str, pairs: Pairs, position: query.Position | None = None) -> str:
     """Return how the server would find a page."""
     statement = query.to_sql(query.parse(pairs), position)
-    text = sql.load()["list_documents"].format(
-        **statement.fragments,
-        limit=len(statement.arguments) + 2,
-        max_bytes=len(statement.arguments) + 3,
-    )
+    text = page_of(statement)
     arguments = ", ".join(
         f"ARRAY{each}" if isinstance(each, list) else "'" + str(each).replace("'", "''") + "'"
         for each in ["many", *statement.arguments, 50, 1 << 30]

@@ -18,7 +18,9 @@ import pytest
 
 import credenza
 from credenza import query, sql
+from credenza.snapshots import FEW
 from databases import connected, create_migrated
+from querying import page_of
 from servers import Postgres
 
 QUERIES = sql.load()
@@ -59,8 +61,8 @@ SAMPLES: dict[str, list[Any]] = {
 KEYLESS = {"get_revision", "get_durability", "read_export"}
 """Sent to a node, not to a collection; `read_export` to where its transaction is already."""
 
-GAPPED = ("list_documents", "open_export", "read_large")
-"""Statements with gaps that a query fills."""
+GAPPED = ("list_documents", "found_in_order", "found_by_index", "open_export", "read_large")
+"""Statements with gaps that a query, or one of two of these, fills."""
 
 LISTS = [
     [],
@@ -73,15 +75,14 @@ LISTS = [
 
 
 def prepared(
-    pairs: list[tuple[str, str]], place: query.Position | None = None, limit: int = 2
+    pairs: list[tuple[str, str]],
+    place: query.Position | None = None,
+    limit: int = 2,
+    few: int = FEW,
 ) -> tuple[str, list[Any]]:
     """Return the statement of a page, and its arguments, as the store sends it."""
     part = query.to_sql(query.parse(pairs), place)
-    number = len(part.arguments)
-    text = QUERIES["list_documents"].format(
-        **part.fragments, limit=number + 2, max_bytes=number + 3
-    )
-    return text, ["c", *part.arguments, limit, 1 << 20]
+    return page_of(part, few), ["c", *part.arguments, limit, 1 << 20]
 
 
 def opened(pairs: list[tuple[str, str]]) -> tuple[str, list[Any]]:
@@ -190,14 +191,15 @@ async def test_each_statement_stays_in_one_shard(sharded: asyncpg.Connection) ->
 
 
 @pytest.mark.parametrize("pairs", LISTS)
+@pytest.mark.parametrize("few", [FEW, 1])
 async def test_pages_stay_in_one_shard(
-    sharded: asyncpg.Connection, pairs: list[tuple[str, str]]
+    sharded: asyncpg.Connection, pairs: list[tuple[str, str]], few: int
 ) -> None:
     """Whatever is filtered and sorted, on the first page and on the next."""
-    text, arguments = prepared(pairs)
+    text, arguments = prepared(pairs, few=few)
     rows = await sharded.fetch(text, *arguments)
     assert len(rows) == 2
-    following, more = prepared(pairs, tuple(rows[-1]["position"]))
+    following, more = prepared(pairs, tuple(rows[-1]["position"]), few=few)
     assert len(await sharded.fetch(following, *more)) == 2
     assert len(await shards_of(sharded, text, *arguments)) == 1
     assert len(await shards_of(sharded, following, *more)) == 1

@@ -14,6 +14,7 @@ import redis
 
 from conftest import Serve
 from credenza import query
+from credenza.snapshots import FEW
 from databases import connected, create_migrated, statements
 from servers import Postgres, Valkey
 from test_sql import NOW, QUERIES, nodes, opened, prepared
@@ -38,7 +39,8 @@ async def fill(postgres: Postgres) -> str:
             INSERT INTO collections VALUES ('c', 5, 5, now(), now(), '{}', true);
             INSERT INTO documents
             SELECT 'c', to_char(n, 'FM00000'), 5, n, now(), now(),
-                   jsonb_build_object('a', n % 1000, 'o', jsonb_build_object('b', n % 1000))
+                   jsonb_build_object(
+                       'a', n % 1000, 'o', jsonb_build_object('b', n % 1000), 'm', n % 2)
             FROM generate_series(1, 20000) AS n
         """)
         await connection.execute("VACUUM ANALYZE")  # as autovacuum would, soon after
@@ -71,6 +73,39 @@ async def test_equality_is_answered_by_the_index(
         plan = await explained(connection, mode, *statement)
     assert "documents_data" in {node.get("Index Name") for node in plan}
     assert max(node["Actual Rows"] for node in plan) <= 20
+
+
+async def test_equality_with_a_sampled_value_is_answered_by_the_index(
+    postgres: Postgres, filled: str
+) -> None:
+    """Also where PostgreSQL overrates how many documents match, because it has sampled one."""
+    async with connected(postgres, filled) as connection:
+        sampled = await connection.fetchval(
+            "SELECT (histogram_bounds::text::jsonb[])[50] ->> 'a' FROM pg_stats"
+            " WHERE tablename = 'documents' AND attname = 'data'"
+        )
+        plan = await explained(
+            connection, "force_custom_plan", *prepared([("a", f"eq.{sampled}")], limit=10)
+        )
+    assert sum(map(read, plan)) <= 20
+    assert "documents_data" in {node.get("Index Name") for node in plan}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_page_of_many_is_read_along_its_order(
+    postgres: Postgres, filled: str, mode: str
+) -> None:
+    """Where half of the documents match, a few are looked up in vain, and twice a page is read."""
+    async with connected(postgres, filled) as connection:
+        plan = await explained(connection, mode, *prepared([("m", "eq.1")], limit=PAGE))
+    assert sum(map(read, plan)) <= 2 * (FEW + 1) + 2 * PAGE
+
+
+def read(node: dict[str, Any]) -> int:
+    """Return how many documents a node of a plan has read."""
+    if node.get("Relation Name") != "documents":
+        return 0
+    return int(node["Actual Rows"]) + int(node.get("Rows Removed by Filter", 0))
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])

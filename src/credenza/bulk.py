@@ -11,6 +11,7 @@ import asyncpg
 
 from credenza import errors, wire
 from credenza.database import Connection, Database
+from credenza.query import Statement
 from credenza.rows import Chunk, Clock, ExistsError, Line
 from credenza.slots import Slots
 
@@ -33,10 +34,12 @@ class Export:
         """Return the next rows, none at the end; `data` is None where it has to be read alone."""
         return await self._connection.send("read_export", self._texts["read_export"])
 
-    async def read_large(self, fragments: dict[str, str], arguments: Sequence[object]) -> str:
+    async def read_large(self, statement: Statement) -> str:
         """Return the data of one document as this export sees it."""
-        text = self._texts["read_large"].format(**fragments)
-        rows = await self._connection.send("read_large", text, self._collection, *arguments)
+        text = self._texts["read_large"].format(**statement.fragments)
+        rows = await self._connection.send(
+            "read_large", text, self._collection, *statement.arguments
+        )
         return str(rows[0]["data"])
 
 
@@ -77,15 +80,10 @@ class Bulk:
         return Chunk(row["written"], row["replaced"] or [], row["incarnation"])
 
     @asynccontextmanager
-    async def export(
-        self, collection: str, fragments: dict[str, str], arguments: Sequence[object]
-    ) -> AsyncIterator[Export]:
-        """Read all rows as they are at this moment; it holds a connection until it ends.
-
-        `fragments` fill the statement's gaps.
-        """
+    async def export(self, collection: str, statement: Statement) -> AsyncIterator[Export]:
+        """Read all rows as they are at this moment; it holds a connection until it ends."""
         gaps = {"rows": str(EXPORT_ROWS), "max_bytes": str(EXPORT_BYTES)}
-        text = self._database.query("open_export").format(**fragments, **gaps)
+        text = self._database.query("open_export").format(**statement.fragments, **gaps)
         texts = {
             "read_export": self._database.query("read_export").format(**gaps),
             "read_large": self._database.query("read_large"),
@@ -94,7 +92,7 @@ class Bulk:
             self._database.export_connection(blames=errors.InvalidQuery) as connection,
             connection.raw.transaction(isolation="repeatable_read", readonly=True),
         ):
-            await connection.send("open_export", text, collection, *arguments)
+            await connection.send("open_export", text, collection, *statement.arguments)
             yield Export(connection, collection, texts)
 
     async def _exists(self, connection: Connection, collection: str) -> bool:

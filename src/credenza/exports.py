@@ -41,10 +41,7 @@ class Exports:
             raise errors.Overloaded(f"{EXPORTS} exports are under way.", retry_after=RETRY_SECONDS)
         self._free -= 1
         try:
-            statement = to_sql(query)
-            async with self._bulk.export(
-                collection, statement.fragments, statement.arguments
-            ) as export:
+            async with self._bulk.export(collection, to_sql(query)) as export:
                 while rows := await export.read():
                     lines: list[bytes] = []
                     for row in rows:
@@ -62,8 +59,7 @@ class Exports:
 async def _large(export: Export, query: Query, id_: str) -> str:
     """Return the data of a document that is too large to be read with others."""
     only = And((MetadataComparison(Metadata("$id"), "eq", id_),))
-    statement = to_sql(replace(query, filter=only, order=()))
-    return await export.read_large(statement.fragments, statement.arguments)
+    return await export.read_large(to_sql(replace(query, filter=only, order=())))
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:

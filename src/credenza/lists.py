@@ -59,9 +59,8 @@ class Lists:
         return f"{cursors.name} {self._max_bytes}"
 
     async def _rows(self, collection: str, query: Query, position: Position | None) -> Rows:
-        statement = to_sql(query, position)
         return await self._snapshots.page(
-            collection, statement.fragments, statement.arguments, query.limit, self._max_bytes
+            collection, to_sql(query, position), query.limit, self._max_bytes
         )
 
     async def _cursors(self) -> Cursors:

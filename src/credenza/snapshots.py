@@ -11,10 +11,17 @@ import asyncpg
 from credenza import errors
 from credenza.database import Database
 from credenza.groups import Groups
+from credenza.query import Statement
 from credenza.telemetry import count_statement
 
 NOWHERE: Final = ""
 """The state of a collection that does not exist."""
+
+FEW: Final = 1000
+"""Documents that are sorted rather than looked for along an order.
+
+Of 100,000 documents about as many are read along it for a page of 100 when so many match.
+"""
 
 READERS: Final = 2
 """Groups of those who ask for a state that are under way at once."""
@@ -31,22 +38,18 @@ class Rows(NamedTuple):
 class Snapshots:
     """Reads many documents of one database at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, few: int = FEW) -> None:
         self._database = database
+        self._few = few
         self._states = Groups(self._read_state, parallel=READERS)
 
-    async def page(
-        self,
-        collection: str,
-        fragments: dict[str, str],
-        arguments: Sequence[object],
-        limit: int,
-        max_bytes: int,
-    ) -> Rows:
-        """Return a page; `fragments` fill the statement's gaps."""
-        text = self._database.query("list_documents").format(
-            **fragments, limit=len(arguments) + 2, max_bytes=len(arguments) + 3
-        )
+    async def page(self, collection: str, statement: Statement, limit: int, max_bytes: int) -> Rows:
+        """Return a page of at most so many documents and, but for the first, bytes of data."""
+        fragments, arguments = statement.fragments, statement.arguments
+        gaps = {"limit": len(arguments) + 2, "max_bytes": len(arguments) + 3, "few": self._few}
+        which = "found_by_index" if statement.indexed else "found_in_order"
+        among = self._database.query(which).format(**fragments, **gaps)
+        text = self._database.query("list_documents").format(**fragments, **gaps, found=among)
         async with self._database.connection(blames=errors.InvalidQuery) as connection:
             found = await connection.send(
                 "list_documents", text, collection, *arguments, limit + 1, max_bytes

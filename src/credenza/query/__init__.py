@@ -6,9 +6,7 @@
     wanted = query.parse(pairs)
     position = cursors.read(wanted, collection)
     statement = query.to_sql(wanted, position)
-    rows, more, _ = await snapshots.page(
-        collection, statement.fragments, statement.arguments, wanted.limit, max_bytes
-    )
+    rows, more, _ = await snapshots.page(collection, statement, wanted.limit, max_bytes)
     cursor = cursors.write(wanted, collection, rows[-1]["position"]) if more else None
 """
 

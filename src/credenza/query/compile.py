@@ -1,4 +1,4 @@
-"""A query's tree into the fragments of the statement `list_documents`, all values bound.
+"""A query's tree into the fragments of the statements for lists and exports, all values bound.
 
 Must not know how a query was written, nor send anything. What a client says is never part of the
 SQL text, only of its arguments; field names and values reach PostgreSQL as jsonpath or JSON.
@@ -40,10 +40,14 @@ _Tree: TypeAlias = dict[str, "_Tree"]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What fills the gaps of `list_documents`: SQL by gap, and the arguments from $2 on."""
+    """What fills the gaps of `list_documents`: SQL by gap, and the arguments from $2 on.
+
+    `indexed` tells that the index on data finds what the filter is about.
+    """
 
     fragments: dict[str, str]
     arguments: list[object]
+    indexed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def to_sql(query: Query, position: Position | None = None) -> Statement:
         "order": ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, _, down in named),
         "position": f"ARRAY[{', '.join(column.text.format(name) for name, column, _ in named)}]",
     }
-    return Statement(gaps, compiler.arguments)
+    return Statement(gaps, compiler.arguments, _is_indexed(query.filter))
 
 
 class _Compiler:
@@ -211,6 +215,19 @@ class _Compiler:
             f"(SELECT jsonb_object_agg(part.key, part.value) FROM unnest({keys}, ARRAY[{found}])"
             " AS part (key, value) WHERE part.value IS NOT NULL)"
         )
+
+
+def _is_indexed(node: Filter) -> bool:
+    """Return whether a condition is one, or has one among others, that the index answers."""
+    match node:
+        case And(filters):
+            return any(_is_indexed(each) for each in filters)
+        case Comparison(_, "eq", list() | dict() as value):
+            return bool(value)
+        case Comparison(_, operator, _):
+            return operator == "eq"
+        case _:
+            return False
 
 
 def _path(steps: Iterable[str]) -> str:

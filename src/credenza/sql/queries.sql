@@ -407,10 +407,10 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
        current_setting('statement_timeout') AS statement_timeout;
 
 -- name: list_documents
--- A page in order, cut where its data exceeds the byte limit. The limit stands right on the sort,
--- so that this keeps no more rows than the page has. `place` numbers the rows, so that the running
--- total and the result keep the order; `listed` counts the rows before the cut. The first row has
--- the state of the same snapshot (get_state); it is there, with no document, when the page is empty.
+-- A page of what is {found}, cut where its data exceeds the byte limit. `place` numbers the rows, so
+-- that the running total and the result keep the order; `listed` counts the rows before the cut.
+-- The first row has the state of the same snapshot (get_state); it is there, with no document, when
+-- the page is empty.
 SELECT page.*, CASE WHEN page.place > 1 THEN NULL ELSE whole.state END AS state
 FROM (
     SELECT (
@@ -430,22 +430,58 @@ LEFT JOIN (
         SELECT found.id, found.version, found.created_at, found.updated_at,
                found.selected::text AS data, {position} AS position,
                row_number() OVER (ORDER BY {order}) AS place
-        FROM (
-            SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
-                   {select} AS selected, {keys}
-            FROM documents
-            WHERE documents.collection = $1
-              AND documents.data IS NOT NULL
-              AND documents.incarnation =
-                  (SELECT collections.incarnation FROM collections
-                   WHERE collections.collection = $1)
-              AND {where}
-            ORDER BY {order}
-            LIMIT ${limit}::bigint
-        ) AS found
+        FROM ({found}) AS found
     ) AS numbered
 ) AS page ON page.bytes - octet_length(page.data) < ${max_bytes}::bigint
 ORDER BY page.place;
+
+-- name: found_in_order
+-- Documents read along the order until the page is full, or all sorted. The limit stands right on
+-- the sort, so that this keeps no more rows than the page has.
+SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+       {select} AS selected, {keys}
+FROM documents
+WHERE documents.collection = $1
+  AND documents.data IS NOT NULL
+  AND documents.incarnation =
+      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+  AND {where}
+ORDER BY {order}
+LIMIT ${limit}::bigint
+
+-- name: found_by_index
+-- Documents that the index on data finds by the filter, sorted. Where there are more than a few,
+-- they are read along the order as above, which then soon fills the page. PostgreSQL alone would
+-- choose one of the two by a guess at how many match: it tries the filter on the hundred documents
+-- that it has sampled, and takes a value that is among them for one in a hundred (matchingsel).
+WITH few AS MATERIALIZED (
+    SELECT documents.*
+    FROM documents
+    WHERE documents.collection = $1
+      AND documents.data IS NOT NULL
+      AND documents.incarnation =
+          (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+      AND {where}
+    LIMIT {few} + 1
+)
+SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+       {select} AS selected, {keys}
+FROM few AS documents
+WHERE (SELECT count(*) FROM few) <= {few}
+UNION ALL
+(SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
+        {select} AS selected, {keys}
+ FROM documents
+ WHERE (SELECT count(*) FROM few) > {few}
+   AND documents.collection = $1
+   AND documents.data IS NOT NULL
+   AND documents.incarnation =
+       (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+   AND {where}
+ ORDER BY {order}
+ LIMIT ${limit}::bigint)
+ORDER BY {order}
+LIMIT ${limit}::bigint
 
 -- name: open_export
 -- All documents in order, to be read bit by bit in the transaction of this statement. `data` is NULL
