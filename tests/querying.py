@@ -111,10 +111,10 @@ def name_of(steps: Sequence[str]) -> str:
     return ".".join(["data", *(json.dumps(step) for step in steps)])
 
 
-def page_of(statement: query.Statement, few: int = FEW) -> str:
-    """Return the text of the statement of a page."""
+def page_of(statement: query.Statement, limit: int, few: int = FEW) -> str:
+    """Return the text of the statement of a page of so many rows."""
     number, queries = len(statement.arguments), sql.load()
-    gaps = {**statement.fragments, "limit": number + 2, "max_bytes": number + 3, "few": few}
+    gaps = {**statement.fragments, "limit": limit, "max_bytes": number + 2, "few": few}
     found = queries["found_by_index" if statement.indexed else "found_in_order"].format(**gaps)
     return queries["list_documents"].format(**gaps, found=found)
 

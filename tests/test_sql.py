@@ -82,7 +82,7 @@ def prepared(
 ) -> tuple[str, list[Any]]:
     """Return the statement of a page, and its arguments, as the store sends it."""
     part = query.to_sql(query.parse(pairs), place)
-    return page_of(part, few), ["c", *part.arguments, limit, 1 << 20]
+    return page_of(part, limit, few), ["c", *part.arguments, 1 << 20]
 
 
 def opened(pairs: list[tuple[str, str]]) -> tuple[str, list[Any]]:
@@ -199,7 +199,7 @@ async def test_pages_stay_in_one_shard(
     text, arguments = prepared(pairs, few=few)
     rows = await sharded.fetch(text, *arguments)
     assert len(rows) == 2
-    following, more = prepared(pairs, tuple(rows[-1]["position"]), few=few)
+    following, more = prepared(pairs, tuple(rows[0]["position"]), few=few)
     assert len(await sharded.fetch(following, *more)) == 2
     assert len(await shards_of(sharded, text, *arguments)) == 1
     assert len(await shards_of(sharded, following, *more)) == 1

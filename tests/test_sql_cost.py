@@ -349,7 +349,7 @@ def commands(valkey: Valkey, monitor: redis.client.Monitor) -> list[str]:
 
 
 GAPPED = {
-    "SELECT page.*": "list_documents",
+    "SELECT page.id": "list_documents",
     "DECLARE export": "open_export",
     "FETCH FORWARD": "read_export",
 }

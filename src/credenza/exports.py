@@ -43,7 +43,7 @@ class Exports:
         try:
             async with self._bulk.export(collection, to_sql(query)) as export:
                 while rows := await export.read():
-                    lines: list[bytes] = []
+                    lines: list[str] = []
                     for row in rows:
                         if row["data"] is not None:
                             lines.append(item(query, row))
@@ -62,5 +62,5 @@ async def _large(export: Export, query: Query, id_: str) -> str:
     return await export.read_large(to_sql(replace(query, filter=only, order=())))
 
 
-def _joined(lines: Sequence[bytes]) -> bytes:
-    return b"".join(line + b"\n" for line in lines)
+def _joined(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

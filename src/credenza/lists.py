@@ -11,7 +11,7 @@ from typing import Any, Final
 from credenza import errors, wire
 from credenza.query import Cursors, Position, Query, to_sql
 from credenza.settings import Settings
-from credenza.snapshots import Rows, Snapshots
+from credenza.snapshots import Snapshots
 from credenza.store import Store
 
 CURSOR_KEY: Final = "cursor"
@@ -21,7 +21,7 @@ CURSOR_KEY: Final = "cursor"
 class Page:
     """Items as JSON, the cursor of the next page, None on the last, and the state they are of."""
 
-    items: list[bytes]
+    items: list[str]
     cursor: str | None
     state: str
 
@@ -37,31 +37,28 @@ class Lists:
         self._kept_key = ""
         self._signer: tuple[list[str], Cursors] | None = None
 
-    async def page(self, collection: str, query: Query) -> Page:
+    async def page(self, collection: str, query: Query, position: Position | None) -> Page:
         """Return the page that the query asks for; a collection without documents has one too."""
-        cursors = await self._cursors()
-        found = await self._rows(collection, query, cursors.read(query, collection))
-        last = found.rows[-1]["position"] if found.more else None
-        cursor = None if last is None else cursors.write(query, collection, last)
+        found = await self._snapshots.page(
+            collection, to_sql(query, position), query.limit, self._max_bytes
+        )
+        cursor = None
+        if found.more:
+            cursors = await self._cursors()
+            cursor = cursors.write(query, collection, found.rows[-1]["position"])
         return Page([item(query, row) for row in found.rows], cursor, found.state)
 
     async def state(self, collection: str) -> str:
         """Return the collection's state: pages of equal states are equal."""
         return await self._snapshots.state(collection)
 
-    async def settings(self, collection: str, query: Query) -> str:
-        """Return what a page depends on besides its query and what is stored.
+    async def begin(self, collection: str, query: Query) -> tuple[Position | None, str]:
+        """Return where a page begins, and what it depends on besides query and documents.
 
-        CursorMismatch, as for the page, for a cursor that is not the query's.
+        CursorMismatch for a cursor that is not the query's.
         """
         cursors = await self._cursors()
-        cursors.read(query, collection)
-        return f"{cursors.name} {self._max_bytes}"
-
-    async def _rows(self, collection: str, query: Query, position: Position | None) -> Rows:
-        return await self._snapshots.page(
-            collection, to_sql(query, position), query.limit, self._max_bytes
-        )
+        return cursors.read(query, collection), f"{cursors.name} {self._max_bytes}"
 
     async def _cursors(self) -> Cursors:
         """Return what signs cursors; the keys may change while the service runs."""
@@ -80,11 +77,10 @@ class Lists:
         return self._kept_key
 
 
-def item(query: Query, row: Mapping[str, Any]) -> bytes:
-    """Return a row as its view has it."""
+def item(query: Query, row: Mapping[str, Any]) -> str:
+    """Return a row as JSON, as its view has it."""
     data: str = row["data"]
     if query.view == "data":
-        return data.encode()
-    return wire.StoredDocument.build(
-        row["id"], row["version"], row["created_at"], row["updated_at"], data
-    ).body
+        return data
+    created, updated = wire.timestamp_at(row["created"]), wire.timestamp_at(row["updated"])
+    return wire.represent(row["id"], row["version"], created, updated, data)

@@ -69,7 +69,8 @@ class Pages:
         What this process holds costs nothing; else a list that did not change is one read of the
         collection's state.
         """
-        stamp = await self._stamp(asked)
+        position, settings = await self._lists.begin(asked.collection, asked.query)
+        stamp = f"{FORMAT} {settings} {asked.address.decode('latin-1')}"
         shelf = self._cache.shelf(asked.collection)
         if shelf is not None:
             held = self._cache.kept(shelf, stamp)
@@ -85,13 +86,15 @@ class Pages:
                 if ttl is not None:
                     note_cache("hit-near", ttl)
                 return Shown(tag)
-        return await self._read(shelf, asked, stamp, write)
-
-    async def _stamp(self, asked: Asked) -> str:
-        """Return what the answer depends on besides what is stored."""
-        return f"{FORMAT} {await self._lists.settings(asked.collection, asked.query)} " + (
-            asked.address.decode("latin-1")
-        )
+        page = await self._lists.page(asked.collection, asked.query, position)
+        body, following = write(page)
+        shown = Shown(_tag(stamp, page.state), body, following)
+        # Who walks through all pages would drive out what many ask for.
+        if position is None and len(body) <= MAX_KEPT_BYTES:
+            await self._keep(shelf, page.state, (stamp, shown, len(body) + len(stamp)))
+        else:
+            await self._keep(shelf, page.state)
+        return shown
 
     async def _state(self, shelf: Shelf | None, collection: str) -> tuple[str, float | None]:
         """Return the collection's state, and for how many seconds it is held where it is."""
@@ -102,17 +105,6 @@ class Pages:
         state = await self._lists.state(collection)
         await self._keep(shelf, state)
         return state, None
-
-    async def _read(self, shelf: Shelf | None, asked: Asked, stamp: str, write: Write) -> Shown:
-        page = await self._lists.page(asked.collection, asked.query)
-        body, following = write(page)
-        shown = Shown(_tag(stamp, page.state), body, following)
-        # Who walks through all pages would drive out what many ask for.
-        if asked.query.cursor is None and len(body) <= MAX_KEPT_BYTES:
-            await self._keep(shelf, page.state, (stamp, shown, len(body) + len(stamp)))
-        else:
-            await self._keep(shelf, page.state)
-        return shown
 
     async def _keep(
         self, shelf: Shelf | None, state: str, page: tuple[str, Shown, int] | None = None

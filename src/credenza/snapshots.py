@@ -46,17 +46,15 @@ class Snapshots:
     async def page(self, collection: str, statement: Statement, limit: int, max_bytes: int) -> Rows:
         """Return a page of at most so many documents and, but for the first, bytes of data."""
         fragments, arguments = statement.fragments, statement.arguments
-        gaps = {"limit": len(arguments) + 2, "max_bytes": len(arguments) + 3, "few": self._few}
+        gaps = {"limit": limit + 1, "max_bytes": len(arguments) + 2, "few": self._few}
         which = "found_by_index" if statement.indexed else "found_in_order"
         among = self._database.query(which).format(**fragments, **gaps)
         text = self._database.query("list_documents").format(**fragments, **gaps, found=among)
         async with self._database.connection(blames=errors.InvalidQuery) as connection:
-            found = await connection.send(
-                "list_documents", text, collection, *arguments, limit + 1, max_bytes
-            )
-        state, listed = found[0]["state"] or NOWHERE, found[0]["listed"] or 0
-        rows = found[: min(limit, listed)]
-        return Rows(rows, listed > len(rows), state)
+            found = await connection.send("list_documents", text, collection, *arguments, max_bytes)
+        rows = [row for row in found[:limit] if row["data"] is not None]
+        more = bool(rows) and len(found) > len(rows)
+        return Rows(rows, more, found[0]["state"] if found else NOWHERE)
 
     async def state(self, collection: str) -> str:
         """Return the collection's state; two that are equal are those of the same documents.

@@ -26,6 +26,12 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
+@lru_cache(1_000)
+def timestamp_at(microseconds: int) -> str:
+    """Return the timestamp of what `moment` returns."""
+    return timestamp(moment(microseconds))
+
+
 def moment(microseconds: int) -> datetime:
     """Return the point in time that lies so many microseconds after 1970."""
     return EPOCH + timedelta(microseconds=microseconds)
@@ -40,6 +46,17 @@ def http_date(moment: datetime) -> str:
 def _http_day(day: str) -> str:
     """Return a date (2026-01-31) as HTTP dates begin: most documents were changed on few days."""
     return http_date(datetime.fromisoformat(day).replace(tzinfo=UTC)).rpartition(" ")[0][:-9]
+
+
+def represent(id_: str, version: int, created_at: str, updated_at: str, data: str) -> str:
+    """Return a document with its metadata as JSON.
+
+    The times are timestamps, `data` is JSON, and an id needs no escapes.
+    """
+    return (
+        f'{{"id":"{id_}","version":{version},"created_at":"{created_at}",'
+        f'"updated_at":"{updated_at}","data":{data}}}'
+    )
 
 
 class StoredDocument(NamedTuple):
@@ -58,11 +75,8 @@ class StoredDocument(NamedTuple):
         cls, id_: str, version: int, created_at: datetime, updated_at: datetime, data: str
     ) -> Self:
         """Put the representation together from a row."""
-        text = (
-            f'{{"id":"{id_}","version":{version},"created_at":"{timestamp(created_at)}",'
-            f'"updated_at":"{timestamp(updated_at)}","data":{data}}}'
-        )
-        return cls(id_, version, text.encode())
+        times = timestamp(created_at), timestamp(updated_at)
+        return cls(id_, version, represent(id_, version, *times, data).encode())
 
     @property
     def etag(self) -> str:
@@ -95,10 +109,9 @@ class StoredDocument(NamedTuple):
         return len(head) + len(self.id) + len(str(self.version)) + 2 * TIMESTAMP_LENGTH
 
 
-def page(items: Iterable[bytes], next_path: str | None) -> bytes:
-    """Return a list's body: the items' own bytes and the path of the next page."""
-    link = msgspec.json.encode(next_path)
-    return b'{"items":[' + b",".join(items) + b'],"next":' + link + b"}"
+def page(items: Iterable[str], next_path: str | None) -> bytes:
+    """Return a list's body: the items, which are JSON, and the path of the next page."""
+    return f'{{"items":[{",".join(items)}],"next":'.encode() + msgspec.json.encode(next_path) + b"}"
 
 
 class Document(BaseModel):

@@ -135,7 +135,7 @@ class _Compiler:
         """
         path = self._bind(predicate, "jsonpath")
         if operator == "eq":
-            return f"documents.data @@ {path}"
+            return f"documents.data @@ (SELECT {path})"
         return f"jsonb_path_match(documents.data, {path}, '{{}}', true)"
 
     def _container(self, steps: tuple[str, ...], value: values.JSON) -> str:

@@ -407,32 +407,40 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
        current_setting('statement_timeout') AS statement_timeout;
 
 -- name: list_documents
--- A page of what is {found}, cut where its data exceeds the byte limit. `place` numbers the rows, so
--- that the running total and the result keep the order; `listed` counts the rows before the cut.
--- The first row has the state of the same snapshot (get_state); it is there, with no document, when
--- the page is empty.
-SELECT page.*, CASE WHEN page.place > 1 THEN NULL ELSE whole.state END AS state
+-- A page of what is {found}, and the state of the same snapshot (get_state) in its first row, which
+-- is there with no document when the page is empty. From where the data exceeds the byte limit on,
+-- rows have none. The row that a page ends with has its position, times are in microseconds: both
+-- for the driver's sake, to which arrays and times are dear. OFFSET keeps each text from being made
+-- twice; `place` keeps the order. The number of rows is part of the text, because PostgreSQL else
+-- plans each execution anew: it trusts a plan for any values only where it knows how few rows are
+-- wanted.
+SELECT page.id, page.version,
+       (extract(epoch FROM page.created_at) * 1000000)::bigint AS created,
+       (extract(epoch FROM page.updated_at) * 1000000)::bigint AS updated,
+       CASE WHEN page.bytes - octet_length(page.data) < ${max_bytes}::bigint THEN page.data END
+           AS data,
+       CASE WHEN page.bytes >= ${max_bytes}::bigint OR page.place = {limit} - 1 THEN {position} END
+           AS position,
+       CASE WHEN page.place > 1 THEN NULL ELSE whole.state END AS state
 FROM (
-    SELECT (
-        SELECT concat_ws(
-                   ' ', collections.incarnation,
-                   (SELECT string_agg(changes.slot || ':' || changes.n, ' ' ORDER BY changes.slot)
-                    FROM changes WHERE changes.collection = $1))
-        FROM collections
-        WHERE collections.collection = $1
-    ) AS state
+    SELECT collections.incarnation,
+           concat_ws(
+               ' ', collections.incarnation,
+               (SELECT string_agg(changes.slot || ':' || changes.n, ' ' ORDER BY changes.slot)
+                FROM changes WHERE changes.collection = $1)) AS state
+    FROM collections
+    WHERE collections.collection = $1
 ) AS whole
-LEFT JOIN (
-    SELECT numbered.*,
-           sum(octet_length(numbered.data)) OVER (ORDER BY numbered.place) AS bytes,
-           count(*) OVER () AS listed
+LEFT JOIN LATERAL (
+    SELECT texts.*, row_number() OVER so_far AS place,
+           sum(octet_length(texts.data)) OVER so_far AS bytes
     FROM (
-        SELECT found.id, found.version, found.created_at, found.updated_at,
-               found.selected::text AS data, {position} AS position,
-               row_number() OVER (ORDER BY {order}) AS place
+        SELECT found.*, found.selected::text AS data
         FROM ({found}) AS found
-    ) AS numbered
-) AS page ON page.bytes - octet_length(page.data) < ${max_bytes}::bigint
+        OFFSET 0
+    ) AS texts
+    WINDOW so_far AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+) AS page ON true
 ORDER BY page.place;
 
 -- name: found_in_order
@@ -443,11 +451,10 @@ SELECT documents.id, documents.version, documents.created_at, documents.updated_
 FROM documents
 WHERE documents.collection = $1
   AND documents.data IS NOT NULL
-  AND documents.incarnation =
-      (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+  AND documents.incarnation = whole.incarnation
   AND {where}
 ORDER BY {order}
-LIMIT ${limit}::bigint
+LIMIT {limit}
 
 -- name: found_by_index
 -- Documents that the index on data finds by the filter, sorted. Where there are more than a few,
@@ -459,8 +466,7 @@ WITH few AS MATERIALIZED (
     FROM documents
     WHERE documents.collection = $1
       AND documents.data IS NOT NULL
-      AND documents.incarnation =
-          (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+      AND documents.incarnation = whole.incarnation
       AND {where}
     LIMIT {few} + 1
 )
@@ -475,13 +481,12 @@ UNION ALL
  WHERE (SELECT count(*) FROM few) > {few}
    AND documents.collection = $1
    AND documents.data IS NOT NULL
-   AND documents.incarnation =
-       (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
+   AND documents.incarnation = whole.incarnation
    AND {where}
  ORDER BY {order}
- LIMIT ${limit}::bigint)
+ LIMIT {limit})
 ORDER BY {order}
-LIMIT ${limit}::bigint
+LIMIT {limit}
 
 -- name: open_export
 -- All documents in order, to be read bit by bit in the transaction of this statement. `data` is NULL
@@ -489,7 +494,9 @@ LIMIT ${limit}::bigint
 -- rows bounds their bytes. OFFSET keeps each text from being made twice; the order is named on each
 -- floor, so that nothing is sorted twice.
 DECLARE export NO SCROLL CURSOR FOR
-SELECT page.id, page.version, page.created_at, page.updated_at,
+SELECT page.id, page.version,
+       (extract(epoch FROM page.created_at) * 1000000)::bigint AS created,
+       (extract(epoch FROM page.updated_at) * 1000000)::bigint AS updated,
        CASE WHEN octet_length(page.data) <= {max_bytes} THEN page.data END AS data
 FROM (
     SELECT found.*, found.selected::text AS data
