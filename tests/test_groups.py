@@ -314,6 +314,71 @@ async def test_puts_share_commits(serve: Serve, postgres: Postgres) -> None:
     assert alone(sent) == 0
 
 
+async def test_patches_share_commits(serve: Serve, postgres: Postgres) -> None:
+    """Each has its own outcome; those that can't be are refused alone."""
+    asked: list[Asked] = []
+    for number in range(CLIENTS):
+        path = f"/data/{'none' if number % 4 == 3 else 'd'}{number}"
+        options: dict[str, Any] = {"json": {"n": number}}
+        if number % 4 == 1:
+            options["headers"] = {"If-Match": "*" if number % 8 == 1 else '"1", "2"'}
+        if number in {4, 12}:
+            options["json"] = {"more": "-" * 100_000}
+        asked.append(("PATCH", path, options))
+    large = """
+        UPDATE documents SET data = jsonb_build_object('much', repeat('-', 2000000))
+        WHERE id IN ('d4', 'd12')"""
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK, large)
+    for number, answer in enumerate(answers):
+        expected = {3: 404, 5: 412, 7: 404}.get(number % 8, 422 if number in {4, 12} else 200)
+        assert answer.status_code == expected, (number, answer.text)
+        if expected == 200:
+            assert answer.json() == stored[f"d{number}"]
+            assert answer.json()["data"] == {"n": number}
+        elif expected == 422:
+            assert list(stored[f"d{number}"]["data"]) == ["much"]
+        elif expected == 412:
+            assert stored[f"d{number}"]["data"] == 0
+    assert groups(sent) <= 2 * PARALLEL
+    assert alone(sent) == 0
+
+
+async def test_patches_of_one_document_lose_nothing(serve: Serve, postgres: Postgres) -> None:
+    """Each is made of what the one before has left."""
+    asked: list[Asked] = [("PATCH", "/data/d0", {"json": {f"k{n}": n}}) for n in range(12)]
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK)
+    assert {answer.status_code for answer in answers} == {200}
+    assert stored["d0"]["data"] == {f"k{n}": n for n in range(12)}
+    assert len({answer.json()["version"] for answer in answers}) == 12
+    assert (groups(sent), alone(sent)) == (12, 0)
+
+
+async def test_a_patch_is_made_of_what_is_there_when_it_is_written(
+    serve: Serve, postgres: Postgres
+) -> None:
+    """What another process writes between reading and writing is not lost, nor what it deletes."""
+    name = await create_migrated(postgres)
+    running = await asyncio.to_thread(serve, database_url=postgres.database(name))
+    async with running.async_client() as client, connected(postgres, name) as connection:
+        for id_ in ("changed", "deleted"):
+            await client.put(f"/data/{id_}", json={"a": 1})
+        async with connection.transaction():
+            await connection.execute(LOCK)
+            patches = [
+                asyncio.create_task(client.patch(f"/data/{id_}", json={"b": 2}))
+                for id_ in ("changed", "deleted")
+            ]
+            await blocked(connection, unless=patches[0].done)
+            await connection.execute(
+                "UPDATE documents SET version = version + 1, data = "
+                """CASE WHEN id = 'changed' THEN '{"a": 3}'::jsonb END"""
+            )
+        changed, deleted = await asyncio.gather(*patches)
+        assert (changed.status_code, deleted.status_code) == (200, 404)
+        assert changed.json()["data"] == {"a": 3, "b": 2}
+        assert (await client.get("/data/changed")).json() == changed.json()
+
+
 async def test_deletions_share_commits(serve: Serve, postgres: Postgres) -> None:
     """Of what is there and what is not, with and without conditions, as puts do."""
     asked: list[Asked] = []
@@ -349,7 +414,7 @@ async def test_a_document_that_others_hold_holds_nobody_up(
     async with running.async_client() as client, connected(postgres, name) as connection:
         for number in range(CLIENTS):
             await client.put(f"/data/d{number}", json=0)
-        for method in ("PUT", "DELETE"):
+        for method in ("PUT", "PATCH", "DELETE"):
             async with connection.transaction():
                 await connection.execute("SELECT FROM documents WHERE id = 'd0' FOR UPDATE")
                 held = asyncio.create_task(client.request(method, "/data/d0", json=1))

@@ -6,14 +6,14 @@ the cache, here and in another process, is what a list reads from the database.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import httpx2
 import pytest
 
 from conftest import Serve
-from databases import create_migrated
+from databases import blocked, connected, create_migrated
 from proxy import Cutter, cutting
 from servers import Postgres, Valkey
 from service import Running
@@ -24,7 +24,8 @@ ANY = {"If-Match": "*"}
 LOST: dict[str, tuple[bytes, str, str, dict[str, Any]]] = {
     "put": (b"INSERT INTO documents", "PUT", "/v1/data/c/x", {"json": "new"}),
     "replace": (b"UPDATE documents", "PUT", "/v1/data/c/x", {"json": "new", "headers": ANY}),
-    "patch": (b"COMMIT", "PATCH", "/v1/data/c/x", {"json": "new"}),
+    "patch": (b"UPDATE documents", "PATCH", "/v1/data/c/x", {"json": "new"}),
+    "patch, alone": (b"COMMIT", "PATCH", "/v1/data/c/x", {"json": "new"}),
     "delete": (b"UPDATE documents", "DELETE", "/v1/data/c/x", {}),
     "import": (
         b"INSERT INTO documents",
@@ -44,8 +45,8 @@ LOST: dict[str, tuple[bytes, str, str, dict[str, Any]]] = {
 @asynccontextmanager
 async def two_replicas(
     postgres: Postgres, valkey: Valkey, serve: Serve
-) -> AsyncIterator[tuple[Cutter, Running, httpx2.AsyncClient, httpx2.AsyncClient]]:
-    """Start a service whose way to the database can be cut, and one beside it."""
+) -> AsyncIterator[tuple[str, Cutter, Running, httpx2.AsyncClient, httpx2.AsyncClient]]:
+    """Start a service whose way to a database can be cut, and one beside it."""
     name = await create_migrated(postgres)
     url = postgres.database(name)
     async with cutting(postgres.port) as cutter:
@@ -56,8 +57,17 @@ async def two_replicas(
         )
         there = await asyncio.to_thread(serve, database_url=url, **settings)
         async with here.async_client() as one, there.async_client() as two:
-            yield cutter, here, one, two
+            yield name, cutter, here, one, two
         await asyncio.to_thread(here.stop)
+
+
+@asynccontextmanager
+async def held(postgres: Postgres, name: str) -> AsyncIterator[None]:
+    """Lock all documents, as another writer does, until somebody waits for one of them."""
+    async with connected(postgres, name) as connection, connection.transaction():
+        await connection.execute("SELECT FROM documents FOR UPDATE")
+        yield
+        await blocked(connection)
 
 
 async def stored(client: httpx2.AsyncClient) -> object:
@@ -78,12 +88,14 @@ async def test_a_lost_answer_leaves_no_cache_wrong(
 ) -> None:
     """The client hears that the outcome is unknown, and every replica reads what is stored."""
     text, method, path, options = LOST[what]
-    async with two_replicas(postgres, valkey, serve) as (cutter, _, one, two):
+    async with two_replicas(postgres, valkey, serve) as (name, cutter, _, one, two):
         for client in (one, two):
             await client.put("/v1/data/c/x", json="old")
             assert await cached(client) == await cached(client) == "old"
-        cutter.cut_after(text)
-        answer = await one.request(method, path, **options)
+        async with held(postgres, name) if "alone" in what else nullcontext():
+            cutter.cut_after(text)
+            asked = asyncio.create_task(one.request(method, path, **options))
+        answer = await asked
         assert (answer.status_code, answer.json()["outcome"]) == (503, "unknown"), answer.text
         now = await stored(two)
         assert now != "old"
@@ -99,7 +111,7 @@ async def test_a_collection_made_by_a_lost_answer_is_found(
     postgres: Postgres, valkey: Valkey, serve: Serve
 ) -> None:
     """Who made it died before it told; the next write that is acknowledged is read all the same."""
-    async with two_replicas(postgres, valkey, serve) as (cutter, here, one, two):
+    async with two_replicas(postgres, valkey, serve) as (_, cutter, here, one, two):
         await one.put("/v1/data/c/x", json="old")
         assert (await one.delete("/v1/collections/c", headers=ANY)).status_code == 204
         assert await cached(one) is await cached(two) is None

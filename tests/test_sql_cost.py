@@ -221,7 +221,7 @@ EXECUTIONS = 10
 
 
 KNOWN = {" ".join(text.split()): name for name, text in QUERIES.items()}
-A_PATCH = ["BEGIN;", "lock_document", "replace_document", "COMMIT;"]
+A_PATCH = ["get_documents", "put_documents"]
 AN_EXACT_CHUNK = ["BEGIN;", "import_documents", "COMMIT;"]
 A_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 TWO_PIECES_AND_THE_END = ["read_export"] * 3

@@ -54,6 +54,7 @@ class Service:
         self.writes = Writes()
         self.collections = Collections(self.store, self.cache, self.writes)
         self.grouped = Grouped(
+            self.store,
             Batches(self.database, clock, slots),
             self.cache,
             self.collections,

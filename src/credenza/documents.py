@@ -12,12 +12,12 @@ from typing import Generic, TypeVar, cast
 import msgspec
 import uuid_utils
 
-from credenza import errors, values, wire
+from credenza import errors, wire
 from credenza.batches import Change, Left
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
 from credenza.conditions import ANY, NONE, Conditions
-from credenza.grouped import Grouped, entry_of
+from credenza.grouped import Grouped, Modify, Patch, entry_of, modified
 from credenza.rows import Row
 from credenza.store import Store
 from credenza.telemetry import note_cache
@@ -165,33 +165,26 @@ class Documents:
         return row
 
     async def patch(
-        self,
-        collection: str,
-        id_: str,
-        change: Callable[[values.JSON], str],
-        conditions: Conditions,
+        self, collection: str, id_: str, modify: Modify, conditions: Conditions
     ) -> wire.StoredDocument:
-        """Replace a document by what `change` makes of it, as JSON text that can be stored."""
+        """Replace a document by what `modify` makes of it, with others if that is possible."""
         known = await self._checked(collection, id_, conditions)
-        return await self._writes.run(self._patch(known, collection, id_, change, conditions))
-
-    async def _patch(
-        self,
-        known: Collection | None,
-        collection: str,
-        id_: str,
-        change: Callable[[values.JSON], str],
-        conditions: Conditions,
-    ) -> wire.StoredDocument:
-        with self._collections.doubtful(known, collection, [id_]):
-            async with self._store.locked(collection, id_) as locked:
-                if locked is None or locked.row.data is None:
-                    raise _not_found(collection, id_)
-                if not conditions.hold(locked.row.version, locked.row.updated_at):
-                    raise _refused(locked.row.document())
-                row = await locked.replace(change(values.decode(locked.row.data)))
-        await self._grouped.wrote(known, collection, [row], "patch")
+        patch = Patch(id_, modify, conditions)
+        row = await self._grouped.patch(collection, patch)
+        if row is None:
+            row = await self._writes.run(self._patch_alone(known, collection, patch))
         return row.document()
+
+    async def _patch_alone(self, known: Collection | None, collection: str, patch: Patch) -> Row:
+        with self._collections.doubtful(known, collection, [patch.id]):
+            async with self._store.locked(collection, patch.id) as locked:
+                if locked is None or locked.row.data is None:
+                    raise _not_found(collection, patch.id)
+                if not patch.conditions.hold(locked.row.version, locked.row.updated_at):
+                    raise _refused(locked.row.document())
+                row = await locked.replace(await modified(locked.row.data, patch.modify))
+        await self._grouped.wrote(known, collection, [row], "patch")
+        return row
 
     async def delete(self, collection: str, id_: str, conditions: Conditions) -> None:
         """Delete a document; NotFound where there is none."""

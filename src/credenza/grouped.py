@@ -1,19 +1,24 @@
-"""Writes of many requests in one statement and one commit, and what the cache is told of them.
+"""Writes of many requests in few statements and one commit, and what the cache is told of them.
 
 With `documents`, `collections` and `transfer` the only ones that know both store and cache. A group
 tells the cache after its commit and before any of it is answered. Must not know HTTP.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from credenza import errors, values
 from credenza.batches import Batches, Change, Outcome
 from credenza.cache import Cache, Entry, Key
 from credenza.collections import Collection, Collections
+from credenza.conditions import Conditions
 from credenza.groups import Groups
 from credenza.rows import Row
+from credenza.store import Store
 from credenza.telemetry import Metrics, count_statement
 from credenza.writes import Writes
 
@@ -22,22 +27,39 @@ PARALLEL: Final = 2
 
 ID: Final = attrgetter("id")
 
+LARGE: Final = 16 * 1024
+"""Characters of a document from which on it is changed in a thread, while others are served."""
 
-Run = Callable[[str, Sequence[Change]], Coroutine[Any, Any, Sequence[Any]]]
+Modify: TypeAlias = Callable[[values.JSON], str]
+"""Makes a document's value into the text of what replaces it; a Problem where it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A document, what is made of its value, and what must hold of it."""
+
+    id: str
+    modify: Modify
+    conditions: Conditions
+
+
+Run = Callable[[str, Sequence[Any]], Coroutine[Any, Any, Sequence[Any]]]
 Send = Callable[[str, Sequence[Change]], Coroutine[Any, Any, Sequence[Outcome]]]
 
 
 class Grouped:
-    """The creations, puts and deletions of one process, in groups of one collection and kind."""
+    """The creations, puts, patches and deletions of one process, by collection and kind."""
 
     def __init__(
         self,
+        store: Store,
         batches: Batches,
         cache: Cache,
         collections: Collections,
         writes: Writes,
         metrics: Metrics,
     ) -> None:
+        self._store = store
         self._batches = batches
         self._cache = cache
         self._collections = collections
@@ -50,6 +72,9 @@ class Grouped:
             self._finished(partial(self._change, batches.put, "put")),
             parallel=PARALLEL,
             subject=ID,
+        )
+        self._patches: Groups[str, Patch, Outcome] = Groups(
+            self._finished(self._patch), parallel=PARALLEL, subject=ID
         )
         self._deletions: Groups[str, Change, Outcome] = Groups(
             self._finished(partial(self._change, batches.delete, "delete")),
@@ -71,6 +96,14 @@ class Grouped:
             return await groups.join(collection, change)
         finally:
             count_statement()
+
+    async def patch(self, collection: str, patch: Patch) -> Row | None:
+        """Change a document; None: it has to be changed, or refused, alone."""
+        try:
+            outcome = await self._patches.join(collection, patch)
+        finally:
+            count_statement(2)
+        return outcome if isinstance(outcome, Row) else None
 
     async def wrote(
         self, known: Collection | None, collection: str, rows: Sequence[Row], verb: str
@@ -118,6 +151,38 @@ class Grouped:
         if rows:
             await self.wrote(known, collection, rows, verb)
         return outcomes
+
+    async def _patch(
+        self, collection: str, patches: Sequence[Patch]
+    ) -> Sequence[Outcome | errors.Problem]:
+        """Write what each makes of its document, if that is still the version that was read."""
+        rows = await self._store.get_documents(collection, list(map(ID, patches)))
+        outcomes: dict[str, Outcome | errors.Problem] = {}
+        changes: list[Change] = []
+        for patch, row in zip(patches, rows, strict=True):
+            if row is None or row.data is None:
+                continue
+            if not patch.conditions.hold(row.version, row.updated_at):
+                continue
+            try:
+                text = await modified(row.data, patch.modify)
+            except errors.Problem as problem:
+                outcomes[patch.id] = problem
+            else:
+                changes.append(Change(patch.id, text, Conditions(if_match=(row.version,))))
+        if changes:
+            written = await self._change(self._batches.put, "patch", collection, changes)
+            outcomes |= zip(map(ID, changes), written, strict=True)
+        return [outcomes.get(patch.id) for patch in patches]
+
+
+async def modified(data: str, modify: Modify) -> str:
+    """Return what is made of a document's value."""
+
+    def run() -> str:
+        return modify(values.decode(data))
+
+    return await asyncio.to_thread(run) if len(data) > LARGE else run()
 
 
 def entry_of(row: Row) -> Entry:

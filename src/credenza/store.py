@@ -41,7 +41,7 @@ class Store:
         self._database = database
         self._clock = clock
         self._slots = slots
-        self._reads = Groups(self._get_documents, parallel=READERS)
+        self._reads = Groups(self.get_documents, parallel=READERS)
 
     # Documents
 
@@ -55,7 +55,8 @@ class Store:
         finally:
             count_statement()
 
-    async def _get_documents(self, collection: str, ids: Sequence[str]) -> list[Row | None]:
+    async def get_documents(self, collection: str, ids: Sequence[str]) -> list[Row | None]:
+        """Return the rows as above, in the order of the ids."""
         async with self._database.connection(blames=errors.InvalidId) as connection:
             records = await connection.fetch("get_documents", collection, list(set(ids)))
         rows = {record["id"]: Row(*record) for record in records}

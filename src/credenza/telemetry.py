@@ -47,11 +47,11 @@ def begin_trace(trace: Trace) -> None:
     _trace.set(trace)
 
 
-def count_statement() -> None:
-    """Count one SQL statement for the request under way, if there is one."""
+def count_statement(number: int = 1) -> None:
+    """Count SQL statements for the request under way, if there is one."""
     trace = _trace.get()
     if trace is not None:
-        trace.statements += 1
+        trace.statements += number
 
 
 def note_cache(outcome: str, ttl: float | None = None) -> None:
