@@ -7,7 +7,7 @@ leaves as one of `credenza.errors`.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -185,23 +185,21 @@ class Database:
                 "switch it on, or say UNSAFE_DURABILITY=true"
             )
 
-    @asynccontextmanager
-    async def connection(
+    def connection(
         self, *, blames: type[errors.Problem], writes: bool = False
-    ) -> AsyncIterator[Connection]:
+    ) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection and turn what goes wrong into a problem.
 
         `blames` is what a client's fault is called. A write whose connection is lost may have been
         committed: its problem says `outcome: unknown`.
         """
-        async with self._lent(self._pool, blames=blames, writes=writes) as connection:
-            yield connection
+        return self._lent(self._pool, blames=blames, writes=writes)
 
-    @asynccontextmanager
-    async def export_connection(self, *, blames: type[errors.Problem]) -> AsyncIterator[Connection]:
+    def export_connection(
+        self, *, blames: type[errors.Problem]
+    ) -> AbstractAsyncContextManager[Connection]:
         """Lend one of the EXPORTS connections that may be held for as long as a client reads."""
-        async with self._lent(self._exporting, blames=blames, writes=False) as connection:
-            yield connection
+        return self._lent(self._exporting, blames=blames, writes=False)
 
     @asynccontextmanager
     async def _lent(
