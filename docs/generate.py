@@ -102,19 +102,26 @@ def metrics() -> Iterator[str]:
         "`GET /metrics` answers with these series in Prometheus's text format; with `METRICS_PORT`",
         "they are served on that port too, without a token. The `http_` series have the names and",
         "labels of prometheus-fastapi-instrumentator. `handler` is the route's template, never the",
-        "path that a client sent. A histogram has `_bucket`, `_sum` and `_count`.",
+        "path that a client sent. A histogram has `_bucket`, `_sum` and `_count`. The `process_`",
+        "series are prometheus-client's; with several workers there are none.",
         *("", "| name | type | labels | meaning |", "|---|---|---|---|"),
     )
     registry = Metrics().registry
     found: list[Any] = list(registry._collector_to_names)  # noqa: SLF001 - there is no other way
-    for collector in sorted((each for each in found if each.describe()), key=_name):
-        family = next(iter(collector.describe()))
+    families = [(family, collector) for collector in found for family in _families(collector)]
+    for family, collector in sorted(families, key=lambda each: _name(each[0])):
         labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-        yield _row(f"`{_name(collector)}`", family.type, labels, family.documentation)
+        yield _row(f"`{_name(family)}`", family.type, labels, family.documentation)
 
 
-def _name(collector: Any) -> str:
-    family = next(iter(collector.describe()))
+def _families(collector: Any) -> Iterable[Any]:
+    """Return the families of a collector; that of the process describes none but by measuring."""
+    families: Iterable[Any]
+    families = collector.describe() if hasattr(collector, "describe") else collector.collect()
+    return families
+
+
+def _name(family: Any) -> str:
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
 
 

@@ -132,8 +132,9 @@ class Bench:
 
     async def _open(self, url: str) -> None:
         self.raw: asyncpg.Connection = await asyncpg.connect(url)
-        self._database = Database(Settings(database_pool_size=1), url=url, metrics=Metrics())
-        self._snapshots = Snapshots(self._database, self._few)
+        metrics = Metrics()
+        self._database = Database(Settings(database_pool_size=1), url=url, metrics=metrics)
+        self._snapshots = Snapshots(self._database, metrics, self._few)
         await self._database.open()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

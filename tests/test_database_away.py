@@ -5,9 +5,11 @@ import os
 import signal
 
 import asyncpg
+import httpx2
 
 from answers import problem
 from conftest import Serve
+from credenza.telemetry import DATABASE_ERRORS
 from databases import connected, create_migrated
 from servers import Postgres, until
 
@@ -17,6 +19,7 @@ async def test_a_database_that_is_away_and_comes_back(postgres: Postgres, serve:
     name = await create_migrated(postgres)
     with serve(database_url=postgres.database(name)).client() as client:
         assert client.put("/data/a", json=1).status_code == 201
+        assert sample(client, "credenza_database_up") == 1
         postgres.stop()
         try:
             for method in ("GET", "PUT", "DELETE"):
@@ -31,11 +34,20 @@ async def test_a_database_that_is_away_and_comes_back(postgres: Postgres, serve:
             assert client.get("/health/live").status_code == 200
             health = client.get("/health")
             assert (health.status_code, health.json()["status"]) == (200, "degraded")
+            assert sample(client, "credenza_database_up") == 0
+            assert sample(client, 'credenza_database_errors_total{kind="away"}') >= 4
         finally:
             postgres.start()
         until(lambda: client.get("/health/ready").status_code == 200, "readiness")
         assert client.get("/data/a").json()["data"] == 1
         assert client.put("/data/a", json=2).status_code == 200
+        assert sample(client, "credenza_database_up") == 1
+
+
+def sample(client: httpx2.Client, series: str) -> float:
+    """Return the value of a series, as `/metrics` writes it."""
+    (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{series} ")]
+    return float(line.rpartition(" ")[2])
 
 
 async def test_a_service_starts_before_its_database(postgres: Postgres, serve: Serve) -> None:
@@ -115,12 +127,17 @@ async def test_what_postgresql_says_has_one_meaning(postgres: Postgres, serve: S
     with serve(database_url=postgres.database(name)).client() as client:
         client.put("/data/a", json=1)
         answers = {state: client.put(f"/data/{state}", json=1) for state in FAILURES}
+        counted = {
+            kind: sample(client, f'credenza_database_errors_total{{kind="{kind}"}}')
+            for kind in DATABASE_ERRORS
+        }
         assert client.get("/data/a").status_code == 200
     said = {
         state: (answer.json()["code"], answer.json().get("outcome"))
         for state, answer in answers.items()
     }
     assert said == FAILURES
+    assert all(counted[kind] >= 1 for kind in ("away", "failed", "timeout", "refused")), counted
     status = {"unavailable": 503, "internal": 500}
     assert {state: answer.status_code for state, answer in answers.items()} == {
         state: status.get(code, 422) for state, (code, _) in FAILURES.items()

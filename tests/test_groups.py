@@ -17,6 +17,7 @@ from credenza.grouped import PARALLEL
 from credenza.groups import MAX_MEMBERS, Groups
 from credenza.settings import Settings
 from credenza.store import READERS
+from credenza.telemetry import Metrics
 from credenza.wire import StoredDocument
 from databases import blocked, connected, create_migrated, statements
 from servers import PATIENCE, Postgres
@@ -34,7 +35,9 @@ class Work:
         self.groups: list[list[int]] = []
         self.keys: list[str] = []
         self.most = self._now = 0
-        self.queue = Groups(self._run, parallel=parallel, subject=subject)
+        self.metrics = Metrics()
+        series = self.metrics.groups["read"]
+        self.queue = Groups(self._run, parallel=parallel, series=series, subject=subject)
 
     async def _run(self, key: str, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.groups.append([*numbers])
@@ -54,9 +57,12 @@ async def test_the_first_goes_at_once_and_others_share_the_next() -> None:
     first = asyncio.create_task(work.queue.join("a", 1))
     await asyncio.sleep(TURN / 4)
     assert work.groups == [[1]]
-    others = [work.queue.join("a", number) for number in (2, 3, 7)]
+    others = [asyncio.create_task(work.queue.join("a", number)) for number in (2, 3, 7)]
+    await asyncio.sleep(0)
+    assert work.metrics.groups["read"].waiting() == 3
     assert await asyncio.gather(first, *others) == [2, 4, 6, 14]
     assert work.groups == [[1], [2, 3, 7]]
+    assert work.metrics.groups["read"].waiting() == 0
     assert await work.queue.join("a", 5) == 10
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import string
+import time
 from collections.abc import Iterator
 from random import Random
 
@@ -18,7 +19,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from conftest import Serve
 from credenza import __version__, telemetry
 from databases import create_database
-from servers import Postgres, Valkey, free_port, until
+from servers import PATIENCE, Postgres, Valkey, free_port, until
 
 Families = dict[str, Metric]
 
@@ -211,8 +212,43 @@ def test_the_pool_the_statements_and_the_build(client: httpx2.Client) -> None:
     families = scraped(client)
     assert {sample.labels["state"] for sample in families[name].samples} == {"idle", "busy"}
     assert value(families, name) <= 10
-    assert value(families, "credenza_database_statements_total", statement="insert_documents") >= 1
+    assert value(families, "credenza_database_connections_max") == 10
+    assert value(families, "credenza_database_wait_seconds_count") >= 1
+    seconds = "credenza_database_statement_seconds"
+    assert value(families, f"{seconds}_count", statement="insert_documents") >= 1
+    assert 0 < value(families, f"{seconds}_sum", statement="insert_documents") < PATIENCE
     assert value(families, "credenza_build_info", version=__version__) == 1
+
+
+def test_groups_are_counted(cached: httpx2.Client) -> None:
+    """Each kind has its series from the start, and its groups are counted with their members."""
+    before = scraped(cached)
+    name = "credenza_group_members"
+    assert {sample.labels["kind"] for sample in before[name].samples} == set(telemetry.GROUPS)
+    cached.post("/data", json=1).raise_for_status()
+    for body in (1, 2):
+        cached.put("/data/a", json=body).raise_for_status()
+    cached.patch("/data/a", json={"a": 1}).raise_for_status()
+    cached.get("/data", headers={"If-None-Match": 'W/"' + "-" * 22 + '"'}).raise_for_status()
+    cached.delete("/data/a").raise_for_status()
+    cached.get("/data/missing")
+    after = scraped(cached)
+    grown = {
+        kind: value(after, f"{name}_count", kind=kind) - value(before, f"{name}_count", kind=kind)
+        for kind in telemetry.GROUPS
+    }
+    assert grown.pop("settings") >= 0
+    assert grown == {"create": 1, "put": 2, "patch": 1, "delete": 1, "read": 1, "state": 1}
+    assert value(after, "credenza_groups_waiting") == 0
+
+
+def test_the_process_is_measured(client: httpx2.Client) -> None:
+    """CPU time, memory, open files and the start of the process, as prometheus-client has them."""
+    families = scraped(client)
+    assert value(families, "process_resident_memory_bytes") > 10_000_000
+    assert value(families, "process_cpu_seconds_total") > 0
+    assert value(families, "process_open_fds") > 3
+    assert abs(time.time() - value(families, "process_start_time_seconds")) < 3600
 
 
 def test_every_metric_that_is_declared_is_exposed(client: httpx2.Client) -> None:
@@ -227,7 +263,7 @@ def test_every_metric_that_is_declared_is_exposed(client: httpx2.Client) -> None
 
 
 def test_clients_cannot_make_series(client: httpx2.Client) -> None:
-    """2,000 random paths and methods, ids, collections and queries add no series at all."""
+    """10,000 random paths and methods, ids, collections and queries add no series at all."""
     random = Random(4711)
 
     def word() -> str:
@@ -251,7 +287,7 @@ def test_clients_cannot_make_series(client: httpx2.Client) -> None:
     for _ in range(300):
         assert wild().status_code < 500
     before = series(scraped(client))
-    for _ in range(1700):
+    for _ in range(9_700):
         assert wild().status_code < 500
     after = series(scraped(client))
     assert after - before == set()

@@ -48,11 +48,11 @@ class Service:
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
         clock, slots = Clock(), Slots()
-        self.store = Store(self.database, clock, slots)
+        self.store = Store(self.database, clock, slots, self.metrics)
         self.bulk = Bulk(self.database, clock, slots)
         self.cache = Cache(settings, self.metrics)
         self.writes = Writes()
-        self.collections = Collections(self.store, self.cache, self.writes)
+        self.collections = Collections(self.store, self.cache, self.writes, self.metrics)
         self.grouped = Grouped(
             self.store,
             Batches(self.database, clock, slots),
@@ -64,7 +64,7 @@ class Service:
         self.documents = Documents(
             self.store, self.cache, self.collections, self.grouped, self.writes
         )
-        self.lists = Lists(Snapshots(self.database), self.store, settings)
+        self.lists = Lists(Snapshots(self.database, self.metrics), self.store, settings)
         self.pages = Pages(self.lists, self.collections, self.cache)
         self.exports = Exports(self.bulk, self.metrics)
         self.imports = Imports(

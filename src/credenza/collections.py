@@ -22,7 +22,7 @@ from credenza.conditions import Conditions
 from credenza.groups import Groups
 from credenza.rows import CollectionRow
 from credenza.store import Store
-from credenza.telemetry import count_statement
+from credenza.telemetry import Metrics, count_statement
 from credenza.writes import Writes
 
 T = TypeVar("T")
@@ -76,12 +76,12 @@ class Collection:
 class Collections:
     """The collections of one database."""
 
-    def __init__(self, store: Store, cache: Cache, writes: Writes) -> None:
+    def __init__(self, store: Store, cache: Cache, writes: Writes, metrics: Metrics) -> None:
         self._store = store
         self._cache = cache
         self._writes = writes
         self._memo: dict[str, tuple[float, Collection]] = {}
-        self._looks = Groups(self._look_up, parallel=2)
+        self._looks = Groups(self._look_up, parallel=2, series=metrics.groups["settings"])
         self._changes = 0
         self.garbage = asyncio.Event()
         """Set when there are rows to delete that nobody can see any more."""

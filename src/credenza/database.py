@@ -8,6 +8,7 @@ leaves as one of `credenza.errors`.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from time import perf_counter
 from typing import Any, Final
 
 import asyncpg
@@ -65,7 +66,7 @@ class Connection:
     ) -> None:
         self.raw = raw
         self._queries = queries
-        self._metrics = metrics
+        self._series = metrics.statement
 
     async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
         """Send the statement of that name and return its rows."""
@@ -74,8 +75,11 @@ class Connection:
     async def send(self, name: str, text: str, *arguments: object) -> list[asyncpg.Record]:
         """Send a statement that was put together from fragments, counted under `name`."""
         count_statement()
-        self._metrics.statements.labels(name).inc()
-        rows: list[asyncpg.Record] = await self.raw.fetch(text, *arguments)
+        began = perf_counter()
+        try:
+            rows: list[asyncpg.Record] = await self.raw.fetch(text, *arguments)
+        finally:
+            self._series(name).observe(perf_counter() - began)
         return rows
 
 
@@ -86,10 +90,12 @@ class Database:
         self._settings = settings
         self._metrics = metrics
         self._queries = sql.load()
+        self._is_up: bool | None = None
         self._warned = False
         self._accepted: str | None = None
         """The password that the server has last taken."""
         self._pool = self._new_pool(url, settings.database_pool_size)
+        metrics.pool_size.set(settings.database_pool_size)
         self._probing = self._new_pool(url, 1)
         self._exporting = self._new_pool(url, EXPORTS)
 
@@ -205,22 +211,22 @@ class Database:
     async def _lent(
         self, pool: asyncpg.Pool, *, blames: type[errors.Problem], writes: bool
     ) -> AsyncIterator[Connection]:
-        try:
-            raw = await pool.acquire(timeout=self._settings.query_timeout)
-        except TimeoutError as error:
-            raise errors.Unavailable("The database gave no connection in time.") from error
-        except (*DATABASE_AWAY, asyncpg.PostgresError) as error:  # any refusal, also of a password
-            raise errors.Unavailable("The database cannot be reached.") from error
-        except UnsafeDurabilityError as error:
-            raise errors.Unavailable(str(error)) from error
+        raw = await self._acquired(pool)
+        failures = self._metrics.database_errors
         try:
             yield Connection(raw, self._queries, self._metrics)
+            self._note(is_up=True)
         except asyncpg.QueryCanceledError as error:
+            failures["timeout"].inc()
             raise self._gave_up(writes=writes) from error
         except CLIENT_FAULTS as error:
+            failures["refused"].inc()
             raise blames(_explain(error)) from error
         except DATABASE_AWAY as error:
-            if not _is_answer(error) and not isinstance(error, TimeoutError):
+            has_answered = _is_answer(error)
+            failures["failed" if has_answered else "away"].inc()
+            self._note(is_up=has_answered)
+            if not has_answered and not isinstance(error, TimeoutError):
                 with suppress(asyncpg.InterfaceError):  # the pool may have seen its end first
                     raw.terminate()
             raise _away(error, writes=writes) from error
@@ -231,6 +237,30 @@ class Database:
             raise
         finally:
             await _give_back(pool, raw)
+
+    async def _acquired(self, pool: asyncpg.Pool) -> asyncpg.pool.PoolConnectionProxy:
+        """Return a connection of a pool, or the problem that there is none."""
+        failures, began = self._metrics.database_errors, perf_counter()
+        try:
+            return await pool.acquire(timeout=self._settings.query_timeout)
+        except TimeoutError as error:
+            failures["busy"].inc()
+            raise errors.Unavailable("The database gave no connection in time.") from error
+        except (*DATABASE_AWAY, asyncpg.PostgresError) as error:  # any refusal, also of a password
+            failures["away"].inc()
+            self._note(is_up=False)
+            raise errors.Unavailable("The database cannot be reached.") from error
+        except UnsafeDurabilityError as error:
+            raise errors.Unavailable(str(error)) from error
+        finally:
+            if pool is self._pool:
+                self._metrics.database_wait.observe(perf_counter() - began)
+
+    def _note(self, *, is_up: bool) -> None:
+        """Show whether the database answers, as was seen just now."""
+        if is_up != self._is_up:
+            self._is_up = is_up
+            self._metrics.database_up.set(is_up)
 
     def _gave_up(self, *, writes: bool) -> errors.Problem:
         """Name a statement that took too long: a query costs that much, a write waited for a lock.

@@ -65,20 +65,23 @@ class Grouped:
         self._collections = collections
         self._writes = writes
         self._written = metrics.written
+        series = metrics.groups
         self._creations: Groups[str, Change, Row | None] = Groups(
-            self._finished(self._create), parallel=PARALLEL
+            self._finished(self._create), parallel=PARALLEL, series=series["create"]
         )
         self._puts: Groups[str, Change, Outcome] = Groups(
             self._finished(partial(self._change, batches.put, "put")),
             parallel=PARALLEL,
+            series=series["put"],
             subject=ID,
         )
         self._patches: Groups[str, Patch, Outcome] = Groups(
-            self._finished(self._patch), parallel=PARALLEL, subject=ID
+            self._finished(self._patch), parallel=PARALLEL, series=series["patch"], subject=ID
         )
         self._deletions: Groups[str, Change, Outcome] = Groups(
             self._finished(partial(self._change, batches.delete, "delete")),
             parallel=PARALLEL,
+            series=series["delete"],
             subject=ID,
         )
 

@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from credenza import errors
+from credenza.telemetry import GroupSeries
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -40,6 +41,7 @@ class Groups(Generic[Key, Item, Outcome]):
         run: Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | Exception]]],
         *,
         parallel: int,
+        series: GroupSeries,
         subject: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self._run = run
@@ -48,6 +50,8 @@ class Groups(Generic[Key, Item, Outcome]):
         self._busy: set[tuple[Key, Hashable]] = set()
         self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
         self._number = 0
+        self._members = series.members
+        series.waiting = lambda: self._number
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def join(self, key: Key, item: Item) -> Outcome:
@@ -122,6 +126,7 @@ class Groups(Generic[Key, Item, Outcome]):
         asked = [member for member in members if not member[1].done()]
         if not asked:
             return
+        self._members.observe(len(asked))
         outcomes: Sequence[Outcome | Exception]
         try:
             outcomes = await self._run(key, [item for item, _ in asked])

@@ -12,7 +12,7 @@ from credenza import errors
 from credenza.database import Database
 from credenza.groups import Groups
 from credenza.query import Statement
-from credenza.telemetry import count_statement
+from credenza.telemetry import Metrics, count_statement
 
 NOWHERE: Final = ""
 """The state of a collection that does not exist."""
@@ -38,10 +38,11 @@ class Rows(NamedTuple):
 class Snapshots:
     """Reads many documents of one database at once."""
 
-    def __init__(self, database: Database, few: int = FEW) -> None:
+    def __init__(self, database: Database, metrics: Metrics, few: int = FEW) -> None:
         self._database = database
         self._few = few
-        self._states = Groups(self._read_state, parallel=READERS)
+        series = metrics.groups["state"]
+        self._states = Groups(self._read_state, parallel=READERS, series=series)
 
     async def page(self, collection: str, statement: Statement, limit: int, max_bytes: int) -> Rows:
         """Return a page of at most so many documents and, but for the first, bytes of data."""

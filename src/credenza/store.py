@@ -19,7 +19,7 @@ from credenza.groups import Groups
 from credenza.locks import Locked, LockedCollection
 from credenza.rows import Clock, CollectionRow, Row
 from credenza.slots import Slots
-from credenza.telemetry import count_statement
+from credenza.telemetry import Metrics, count_statement
 
 BATCH: Final = 1000
 """Rows that one statement of upkeep deletes or lists."""
@@ -37,11 +37,12 @@ SYSTEM: Final = "_system"
 class Store:
     """The documents, collections and secrets of one database."""
 
-    def __init__(self, database: Database, clock: Clock, slots: Slots) -> None:
+    def __init__(self, database: Database, clock: Clock, slots: Slots, metrics: Metrics) -> None:
         self._database = database
         self._clock = clock
         self._slots = slots
-        self._reads = Groups(self.get_documents, parallel=READERS)
+        series = metrics.groups["read"]
+        self._reads = Groups(self.get_documents, parallel=READERS, series=series)
 
     # Documents
 

@@ -8,13 +8,14 @@ Labels are route templates and closed vocabularies, never what a client sends.
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, TextIO
+from functools import cache
+from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.processors import ExceptionRenderer
@@ -26,6 +27,14 @@ from credenza.tallies import Count, Refresh, Requests
 
 FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket bounds in seconds, from what a cached read takes to what the query time-out allows."""
+
+MEMBERS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Bucket bounds of a group's members."""
+
+DATABASE_ERRORS: Final = ("away", "busy", "failed", "timeout", "refused")
+
+GROUPS: Final = ("create", "put", "patch", "delete", "read", "state", "settings")
+"""Kinds of groups: writes of documents, reads of documents, of lists' states and of settings."""
 
 
 class Trace:
@@ -62,6 +71,20 @@ def note_cache(outcome: str, ttl: float | None = None) -> None:
     trace = _trace.get()
     if trace is not None:
         trace.cache, trace.ttl = outcome, ttl
+
+
+class GroupSeries:
+    """The series of groups of one kind."""
+
+    def __init__(self, members: Histogram, waiting: Gauge) -> None:
+        self.members = members
+        self.waiting: Callable[[], int] = lambda: 0
+        """Tells how many wait for a group to begin."""
+        self._waiting = waiting
+
+    def flush(self) -> None:
+        """Bring the gauge up to date."""
+        self._waiting.set(self.waiting())
 
 
 class Metrics:
@@ -102,11 +125,10 @@ class Metrics:
         self.shelf_bytes = self._gauge(
             "credenza_cache_list_bytes", "Bytes held of lists, in each process.", mode="livesum"
         )
-        self.invalidation = Histogram(
+        self.invalidation = self._histogram(
             "credenza_cache_invalidation_seconds",
             "Seconds from a write's message to its arrival in another process.",
-            buckets=FAST,
-            registry=self.registry,
+            FAST,
         )
         self.pool = self._gauge(
             "credenza_database_connections",
@@ -114,14 +136,58 @@ class Metrics:
             "state",
             mode="livesum",
         )
-        self.statements = self._counter(
-            "credenza_database_statements_total", "SQL statements sent, by name.", "statement"
+        self.pool_size = self._gauge(
+            "credenza_database_connections_max",
+            "Connections that the pool may have.",
+            mode="livesum",
         )
+        self.database_up = self._gauge(
+            "credenza_database_up",
+            "1 while the database answers, 0 since it does not.",
+            mode="livemin",
+        )
+        self.database_wait = self._histogram(
+            "credenza_database_wait_seconds", "Seconds until the pool lent a connection.", FAST
+        )
+        self._statements = self._histogram(
+            "credenza_database_statement_seconds",
+            "Seconds from sending an SQL statement to its last row, by name.",
+            FAST,
+            "statement",
+        )
+        self.statement: Callable[[str], Histogram] = cache(self._statements.labels)
+        """Returns the series of the statement of that name."""
+        errors = self._counter(
+            "credenza_database_errors_total",
+            "Failures by kind: away (the connection is lost or cannot be made), busy (the pool "
+            "lent none in time), failed (the database says that it cannot), timeout (a statement "
+            "was given up), refused (a client's fault).",
+            "kind",
+        )
+        self.database_errors = {kind: errors.labels(kind) for kind in DATABASE_ERRORS}
+        members = self._histogram(
+            "credenza_group_members",
+            f"Members of each group that shares a statement, by kind ({', '.join(GROUPS)}).",
+            MEMBERS,
+            "kind",
+        )
+        waiting = self._gauge(
+            "credenza_groups_waiting",
+            "Requests that wait for a group to begin, by kind.",
+            "kind",
+            mode="livesum",
+        )
+        self.groups = {
+            kind: GroupSeries(members.labels(kind), waiting.labels(kind)) for kind in GROUPS
+        }
         self.written = self._counter(
             "credenza_documents_written_total",
             "Documents written, by verb (create, put, patch, delete, import).",
             "verb",
         )
+        # In several processes each would tell of itself alone, and one of them is asked.
+        if not aggregated:
+            ProcessCollector(registry=self.registry)
         # A gauge, because prometheus-client's Info does not work with several processes.
         self._gauge("credenza_build_info", "1, with the version that runs.", "version").labels(
             __version__
@@ -141,6 +207,8 @@ class Metrics:
         self._flush_records()
         for tally in (self.http, self.near_hits, self.near_misses):
             tally.flush()
+        for series in self.groups.values():
+            series.flush()
 
     def records(self, flush: Callable[[], None]) -> None:
         """Take what brings the tallies up to date, which are fed from records now and then."""
@@ -153,6 +221,9 @@ class Metrics:
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_: str, bounds: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, help_, labels, buckets=bounds, registry=self.registry)
 
     def _gauge(self, name: str, help_: str, *labels: str, mode: Any = "livemax") -> Gauge:
         return Gauge(name, help_, labels, registry=self.registry, multiprocess_mode=mode)
