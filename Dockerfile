@@ -20,7 +20,7 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 # Half of what wheels bring as compiled code is symbols for debuggers. Bytecode is made here because
 # the file system will be read-only; not of what never runs.
-RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project \
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --extra tracing \
     && find /opt/credenza -name '*.so*' -type f -exec strip --strip-unneeded {} + \
     && /opt/credenza/bin/python -m compileall -q -j 0 \
        -x '/(pygments|testing|tests|dialects/(mssql|mysql|oracle|sqlite))/' /opt/credenza/lib

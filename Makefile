@@ -67,11 +67,11 @@ clean: ## Remove what these commands have made; data stays
 	rm -rf $(VENV) $(TOOLS) tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --quiet --no-dev --inexact --extra embedded --python $(PYTHON)
+	$(UV) sync --frozen --quiet --no-dev --inexact --extra embedded --extra tracing --python $(PYTHON)
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --quiet --extra embedded --python $(PYTHON)
+	$(UV) sync --frozen --quiet --extra embedded --extra tracing --python $(PYTHON)
 	@touch $@ $(VENV)/.ready
 
 $(DATA): tests/package.json tests/package-lock.json

@@ -12,8 +12,10 @@ import credenza
 ROOT = Path(credenza.__file__).parent
 
 FLOORS = (
+    ("forms",),
     ("sql", "errors", "settings", "tallies", "lifecycle", "patience", "samples"),
-    ("telemetry",),
+    ("telemetry", "tracing"),
+    ("spans",),
     ("records", "values", "splitting", "conditions", "groups", "slots", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
     ("batches", "locks"),
@@ -142,6 +144,7 @@ HOMES = {
     "sqlalchemy": {"commands"},
     "alembic": {"commands"},
     "fastapi": {"web", "app"},
+    "opentelemetry": {"spans"},
     "prometheus_client": {"tallies", "telemetry", "supervisor", "serving", "cache"},
 }
 """What reaches out of the house, and the rooms with a door there.

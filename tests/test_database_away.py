@@ -46,7 +46,9 @@ async def test_a_database_that_is_away_and_comes_back(postgres: Postgres, serve:
 
 def sample(client: httpx2.Client, series: str) -> float:
     """Return the value of a series, as `/metrics` writes it."""
-    (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{series} ")]
+    (line,) = [
+        line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{series} ")
+    ]
     return float(line.rpartition(" ")[2])
 
 

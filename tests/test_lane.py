@@ -185,6 +185,7 @@ def _door(service: Service, app: lanes.Lane) -> Door:
         metrics=service.metrics,
         lifecycle=service.lifecycle,
         records=records,
+        tracing=service.tracing,
     )
     return Door(observe, records)
 

@@ -13,6 +13,7 @@ import structlog
 from conftest import Serve
 from credenza.records import Records
 from credenza.telemetry import Metrics, set_up_logs
+from credenza.tracing import Traced
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
 from service import Running
@@ -167,9 +168,11 @@ def errors(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[str]
 async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> None:
     """The line that is put together by hand has structlog's keys, in its order, and values."""
     set_up_logs(level="info", as_json=True)
-    for seconds, cache in ((0.0123456, "hit-near"), (0.0, ""), (12.5, "miss")):
+    other = Traced("4bf92f3577b34da6a3ce929d0e0e4736", None)
+    kinds = [(0.0123456, "hit-near", None), (0.0, "", other), (12.5, "miss", None)]
+    for seconds, cache, traced in kinds:
         for by_hand in (True, False):
-            leave(Records(Metrics(), level="info", as_json=by_hand), cache, seconds)
+            leave(Records(Metrics(), level="info", as_json=by_hand), cache, seconds, traced)
         slow, fast = (json.loads(line) for line in errors())
         assert list(fast) == list(slow)
         for line in (fast, slow):
@@ -187,10 +190,10 @@ async def test_louder_levels_leave_requests_out(
     assert errors() == []
 
 
-def leave(records: Records, cache: str, seconds: float) -> None:
+def leave(records: Records, cache: str, seconds: float, traced: Traced | None = None) -> None:
     """Leave the record of a request, and have it written."""
     seen = records.seen("GET", "/data/{id}", 200, cache, 2)
-    records.add(seen, "0af7-65", 0, 3, 1.0, 1.0 + seconds)
+    records.add(seen, "0af7-65", (0, 3), (1.0, 1.0 + seconds), traced)
     records.flush()
 
 

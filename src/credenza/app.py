@@ -1,5 +1,6 @@
 """The composition root: the only module that builds things, and the application's life."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,6 +26,7 @@ from credenza.slots import Slots
 from credenza.snapshots import Snapshots
 from credenza.store import Store
 from credenza.telemetry import Metrics
+from credenza.tracing import Tracing
 from credenza.transfer import Imports
 from credenza.upkeep import Upkeep
 from credenza.web import openapi, problems
@@ -45,6 +47,7 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.metrics = Metrics(aggregated=settings.workers > 1)
+        self.tracing = Tracing(settings)
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
         self.database = Database(settings, url=url, metrics=self.metrics)
         clock, slots = Clock(), Slots()
@@ -86,6 +89,7 @@ class Service:
             await self.cache.close()
             await self.database.close()
             self.records.flush()
+            await asyncio.to_thread(self.tracing.close)
 
     async def check_database(self) -> wire.Check:
         """Return the state of the database; and of its schema, until that was found to be right."""
@@ -120,6 +124,7 @@ def create_app(service: Service) -> Observe:
         metrics=service.metrics,
         lifecycle=service.lifecycle,
         records=service.records,
+        tracing=service.tracing,
     )
 
 

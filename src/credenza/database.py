@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from credenza import errors, sql
+from credenza import errors, sql, tracing
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, count_statement
 
@@ -51,6 +51,8 @@ CLIENT_FAULTS: Final = (
 )
 
 
+POSTGRESQL: Final = {"db.system.name": "postgresql"}
+
 log = structlog.get_logger()
 
 
@@ -77,7 +79,8 @@ class Connection:
         count_statement()
         began = perf_counter()
         try:
-            rows: list[asyncpg.Record] = await self.raw.fetch(text, *arguments)
+            with tracing.within(name, POSTGRESQL):
+                rows: list[asyncpg.Record] = await self.raw.fetch(text, *arguments)
         finally:
             self._series(name).observe(perf_counter() - began)
         return rows

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from credenza import errors
+from credenza import errors, tracing
 from credenza.telemetry import GroupSeries
 
 Key = TypeVar("Key")
@@ -22,7 +22,8 @@ MAX_MEMBERS: Final = 128
 MAX_WAITING: Final = 5_000
 """Who may wait for a group to begin; past that, one is sent away."""
 
-Member: TypeAlias = tuple[Item, asyncio.Future[Outcome]]
+Member: TypeAlias = tuple[Item, asyncio.Future[Outcome], tracing.Span | None]
+"""What is asked for, who waits for it, and the span of who asks."""
 
 
 class Groups(Generic[Key, Item, Outcome]):
@@ -50,6 +51,7 @@ class Groups(Generic[Key, Item, Outcome]):
         self._busy: set[tuple[Key, Hashable]] = set()
         self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
         self._number = 0
+        self._kind = series.kind
         self._members = series.members
         series.waiting = lambda: self._number
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,7 +65,7 @@ class Groups(Generic[Key, Item, Outcome]):
             raise errors.Overloaded(f"{self._number} wait for the database.")
         self._number += 1
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append((item, outcome))
+        self._waiting.setdefault(key, []).append((item, outcome, tracing.current()))
         if self._free:
             self._free -= 1
             # In a context of its own: it is nobody's request.
@@ -120,7 +122,7 @@ class Groups(Generic[Key, Item, Outcome]):
     ) -> list[tuple[Key, Hashable]]:
         if self._subject is None:
             return []
-        return [(key, self._subject(item)) for item, _ in members]
+        return [(key, self._subject(item)) for item, _, _ in members]
 
     async def _serve(self, key: Key, members: Sequence[Member[Item, Outcome]]) -> None:
         asked = [member for member in members if not member[1].done()]
@@ -128,11 +130,14 @@ class Groups(Generic[Key, Item, Outcome]):
             return
         self._members.observe(len(asked))
         outcomes: Sequence[Outcome | Exception]
+        spans = [span for _, _, span in asked if span is not None]
+        attributes = {"credenza.group.members": len(asked)}
         try:
-            outcomes = await self._run(key, [item for item, _ in asked])
+            with tracing.shared(f"group {self._kind}", attributes, spans):
+                outcomes = await self._run(key, [item for item, _, _ in asked])
         except Exception as error:  # noqa: BLE001 - it is theirs who wait
             outcomes = [error] * len(asked)
-        for (_, waiting), outcome in zip(asked, outcomes, strict=True):
+        for (_, waiting, _), outcome in zip(asked, outcomes, strict=True):
             if waiting.done():
                 continue
             if isinstance(outcome, Exception):

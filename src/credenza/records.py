@@ -14,6 +14,7 @@ import structlog
 
 from credenza.tallies import Tally
 from credenza.telemetry import Metrics
+from credenza.tracing import Traced
 
 FLUSH_SECONDS: Final = 0.01
 """How long a record may wait."""
@@ -51,7 +52,7 @@ class Seen(NamedTuple):
     line: tuple[str, str]
 
 
-Record: TypeAlias = tuple[Seen, str, int, int, float, float]
+Record: TypeAlias = tuple[Seen, str, int, int, float, float, Traced | None]
 
 
 class Records:
@@ -86,21 +87,27 @@ class Records:
         return seen
 
     def add(
-        self, seen: Seen, request_id: str, received: int, sent: int, started: float, ended: float
+        self,
+        seen: Seen,
+        request_id: str,
+        sizes: tuple[int, int],
+        moments: tuple[float, float],
+        traced: Traced | None,
     ) -> None:
-        """Leave a record: bytes received and sent, moments by perf_counter.
+        """Leave a record: bytes received and sent, begin and end by perf_counter, and the trace.
 
         A request id is safe in JSON, and so are a route and a method.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._waiting.append((seen, request_id, received, sent, started, ended))
+        self._waiting.append((seen, request_id, *sizes, *moments, traced))
 
     def flush(self) -> None:
         """Count what waits, and write its lines."""
         records, self._waiting = self._waiting, []
-        for seen, _, received, sent, started, ended in records:
-            seen.tally.add(received, sent, ended - started)
+        for seen, _, received, sent, started, ended, traced in records:
+            trace_id = traced.trace_id if traced is not None and traced.span is not None else ""
+            seen.tally.add(received, sent, ended - started, trace_id)
         if self._is_wanted and records:
             if self._as_json:
                 self._write(records)
@@ -110,24 +117,26 @@ class Records:
     def _write(self, records: list[Record]) -> None:
         since = time.time() - time.perf_counter()
         lines = []
-        for seen, request_id, _, _, started, ended in records:
+        for seen, request_id, _, _, started, ended, traced in records:
             second, fraction = divmod(since + ended, 1)
             if second != self._second:
                 self._second = second
                 self._date = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             head, tail = seen.line
+            ids = "" if traced is None else _ids(traced)
             lines.append(
-                f'{{"request_id":"{request_id}{head}{(ended - started) * 1000:.3f}{tail}'
+                f'{{{ids}"request_id":"{request_id}{head}{(ended - started) * 1000:.3f}{tail}'
                 f'{self._date}{int(fraction * 1e6):06}Z"}}\n'
             )
         sys.stderr.write("".join(lines))
         sys.stderr.flush()
 
     def _log_each(self, records: list[Record]) -> None:
-        for seen, request_id, _, _, started, ended in records:
+        for seen, request_id, _, _, started, ended, traced in records:
             method, route, status, cache, sql = seen.kind
             self._log.info(
                 "request",
+                **({} if traced is None else traced.ids),
                 request_id=request_id,
                 method=method,
                 route=route,
@@ -136,3 +145,8 @@ class Records:
                 cache=cache,
                 sql=sql,
             )
+
+
+def _ids(traced: Traced) -> str:
+    """Return what a line of JSON begins with, that it is found by its trace."""
+    return "".join(f'"{name}":"{value}",' for name, value in traced.ids.items())

@@ -7,16 +7,12 @@ a value or as the path of a file (`…_FILE`); the file wins and is read again w
 
 import ipaddress
 import os
-import re
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
+from typing import Final, Self
 
 import platformdirs
 from pydantic import (
-    AfterValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -26,82 +22,23 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from credenza.forms import (
+    Auth,
+    CollectorUrl,
+    DatabaseUrl,
+    LogFormat,
+    RedisUrl,
+    SecretFile,
+    TraceSampler,
+)
+
 
 class SettingsError(Exception):
     """Settings cannot be used; its text has a line each, which names it and never its value."""
 
 
-class Auth(StrEnum):
-    """Who may use the API."""
-
-    TOKEN = "token"  # noqa: S105 - the mode's name, not a token
-    OFF = "off"
-
-
-class LogFormat(StrEnum):
-    """How a log line is written."""
-
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
-def _readable(path: Path) -> Path:
-    """Refuse a file that cannot be read; the path is not told, for it may be the secret itself."""
-    try:
-        path.read_text()
-    except UnicodeDecodeError:
-        raise ValueError("the file is not UTF-8 text") from None
-    except OSError as error:
-        raise ValueError(f"the file cannot be read: {error.strerror}") from None
-    return path
-
-
-SecretFile = Annotated[Path, AfterValidator(_readable)]
-
 PUBLISHED: Final = "dev-only-"
 """How each password and token begins that stands in the manifests for development."""
-
-_HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]{1,5})?")
-
-
-def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    """Return whether a URL has one of the schemes and is cut where its author meant it to be.
-
-    A password with an unescaped `/`, `?` or `#` would otherwise end up in messages about ports.
-    """
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return (
-        parts.scheme in schemes
-        and not parts.fragment
-        and "@" not in parts.path
-        and all(_HOST.fullmatch(host) for host in hosts)
-    )
-
-
-def _database_url(value: SecretStr) -> SecretStr:
-    if not _is_url(value.get_secret_value(), ("postgresql", "postgres")):
-        raise ValueError(
-            "must be postgresql://user:password@host:port/database, with the password "
-            "percent-encoded"
-        )
-    return value
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    if not _is_url(value.get_secret_value(), ("redis", "rediss", "unix")):
-        raise ValueError(
-            "must be redis://user:password@host:port/number, with the password percent-encoded"
-        )
-    return value
-
-
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 def default_home() -> Path:
@@ -227,6 +164,19 @@ class Settings(BaseSettings):
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(
         LogFormat.AUTO, description="json, console, or auto: console on a terminal."
+    )
+    otel_exporter_otlp_endpoint: CollectorUrl | None = Field(
+        None,
+        description="Address of a collector that takes traces by OTLP over HTTP, without a path; "
+        "nothing is traced without it.",
+    )
+    otel_traces_sampler: TraceSampler = Field(
+        TraceSampler.PARENT,
+        description="parentbased_traceidratio: whoever sends a `traceparent` decides for its "
+        "requests; traceidratio: nobody else decides.",
+    )
+    otel_traces_sampler_arg: float = Field(
+        0.01, ge=0, le=1, description="The share of requests that is traced."
     )
 
     @classmethod

@@ -8,12 +8,14 @@ event loop's thread; others ask for a `refresh`.
 import asyncio
 import concurrent.futures
 import contextlib
+import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import prometheus_client
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Exemplar
 
 REFRESH_SECONDS: Final = 1.0
 """How long a scrape from another thread waits for a busy event loop."""
@@ -22,11 +24,13 @@ REFRESH_SECONDS: Final = 1.0
 class Histogram(prometheus_client.Histogram):
     """A histogram that takes many observations at once."""
 
-    def add(self, buckets: Sequence[int], total: float) -> None:
-        """Add observations by the number in each bucket, and their sum."""
+    def add(self, buckets: Sequence[int], total: float, exemplars: Mapping[int, Exemplar]) -> None:
+        """Add observations by the number in each bucket, their sum, and an example for some."""
         for bucket, number in zip(self._buckets, buckets, strict=True):
             if number:
                 bucket.inc(number)
+        for place, exemplar in exemplars.items():
+            self._buckets[place].set_exemplar(exemplar)
         self._sum.inc(total)
 
 
@@ -57,7 +61,7 @@ class Count:
 class Tally:
     """What requests of one route, method and class of status add up to until the next flush."""
 
-    __slots__ = ("_bounds", "buckets", "number", "received", "seconds", "sent")
+    __slots__ = ("_bounds", "buckets", "exemplars", "number", "received", "seconds", "sent")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
@@ -68,14 +72,18 @@ class Tally:
         self.buckets = [0] * (len(self._bounds) + 1)
         self.number = self.received = self.sent = 0
         self.seconds = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def add(self, received: int, sent: int, seconds: float) -> None:
-        """Count a request; sizes in bytes."""
+    def add(self, received: int, sent: int, seconds: float, trace_id: str = "") -> None:
+        """Count a request; sizes in bytes. One with a trace stands for others of its bucket."""
         self.number += 1
         self.received += received
         self.sent += sent
         self.seconds += seconds
-        self.buckets[bisect_left(self._bounds, seconds)] += 1
+        place = bisect_left(self._bounds, seconds)
+        self.buckets[place] += 1
+        if trace_id:
+            self.exemplars[place] = Exemplar({"trace_id": trace_id}, seconds, time.time())
 
 
 class Requests:
@@ -128,8 +136,9 @@ class Requests:
             self._number.labels(method, status, route).inc(tally.number)
             self._received.labels(route).add(tally.number, tally.received)
             self._sent.labels(route).add(tally.number, tally.sent)
-            self._all_seconds.add(tally.buckets, tally.seconds)
-            self._seconds.labels(method, route).add(tally.buckets, tally.seconds)
+            counted = tally.buckets, tally.seconds, tally.exemplars
+            self._all_seconds.add(*counted)
+            self._seconds.labels(method, route).add(*counted)
             tally.clear()
 
 

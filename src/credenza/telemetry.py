@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
@@ -76,7 +76,8 @@ def note_cache(outcome: str, ttl: float | None = None) -> None:
 class GroupSeries:
     """The series of groups of one kind."""
 
-    def __init__(self, members: Histogram, waiting: Gauge) -> None:
+    def __init__(self, kind: str, members: Histogram, waiting: Gauge) -> None:
+        self.kind = kind
         self.members = members
         self.waiting: Callable[[], int] = lambda: 0
         """Tells how many wait for a group to begin."""
@@ -178,7 +179,7 @@ class Metrics:
             mode="livesum",
         )
         self.groups = {
-            kind: GroupSeries(members.labels(kind), waiting.labels(kind)) for kind in GROUPS
+            kind: GroupSeries(kind, members.labels(kind), waiting.labels(kind)) for kind in GROUPS
         }
         self.written = self._counter(
             "credenza_documents_written_total",
@@ -214,10 +215,14 @@ class Metrics:
         """Take what brings the tallies up to date, which are fed from records now and then."""
         self._flush_records = flush
 
-    def exposition(self) -> tuple[bytes, str]:
-        """Return all series in Prometheus's text format, and its media type."""
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all series in a format that `accept` names, and its media type.
+
+        Without one it is Prometheus's text format; OpenMetrics also has exemplars.
+        """
         self.flush()
-        return generate_latest(self.exposed), CONTENT_TYPE_LATEST
+        encode, media_type = choose_encoder(accept)
+        return encode(self.exposed), media_type
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)

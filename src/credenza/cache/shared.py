@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from credenza import tracing
 from credenza.cache.entries import CHANNEL, GENERATION, Entry, Key
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
@@ -35,6 +36,8 @@ LEASE_SECONDS: Final = 5.0
 CONNECTIONS: Final = 32
 JITTER: Final = 0.1
 """The part of a life span that is left to chance, so that entries do not expire together."""
+
+REDIS: Final = {"db.system.name": "redis"}
 
 ANY_VERSION: Final = "*"
 """In a message: the entry is to go, whatever its version."""
@@ -178,7 +181,10 @@ class Shared:
         return CHANNEL, text
 
     async def _call(self, operation: str, key: str, *arguments: bytes | str | int) -> Any:
-        return await self._bounded(lambda: self._decide(keys=[key], args=[operation, *arguments]))
+        with tracing.within(f"redis {operation}", REDIS):
+            return await self._bounded(
+                lambda: self._decide(keys=[key], args=[operation, *arguments])
+            )
 
     async def _bounded(self, send: Callable[[], Awaitable[Any]]) -> Any:
         try:

@@ -19,6 +19,7 @@ from credenza.patience import Patience
 from credenza.records import Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
+from credenza.tracing import Traced, Tracing, enter
 from credenza.web import problems
 from credenza.web.access import Access
 from credenza.web.fields import Fields, keep, length, read
@@ -60,8 +61,10 @@ class Observe:
         metrics: Metrics,
         lifecycle: Lifecycle,
         records: Records,
+        tracing: Tracing,
     ) -> None:
         self.app = app
+        self._tracing = tracing
         self._access = Access(settings)
         self._max_in_flight = settings.max_in_flight
         self._patience = Patience(settings.body_timeout)
@@ -75,9 +78,12 @@ class Observe:
             await self.app(scope, receive, send)
             return
         started, fields = perf_counter(), read(scope["headers"])
-        near = self._near(scope, fields)
+        traced = self._tracing.begin(fields)
+        near = self._near(scope, fields) if traced is None or traced.span is None else None
         if near is None:
-            await self._serve(scope, receive, send, fields, started)
+            exchange = Exchange(scope, fields, started, send, self._lifecycle, self._patience)
+            exchange.traced = traced
+            await self._serve(scope, receive, exchange)
             return
         status, answer, body, ttl, route = near
         request_id = _request_id(fields)
@@ -89,8 +95,8 @@ class Observe:
         finally:
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
-            received = length(fields)
-            self._records.add(seen, request_id, received, len(body), started, perf_counter())
+            sizes, moments = (length(fields), len(body)), (started, perf_counter())
+            self._records.add(seen, request_id, sizes, moments, traced)
 
     def _near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
@@ -102,16 +108,15 @@ class Observe:
             return None
         return self.app.near(scope, fields)
 
-    async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, fields: Fields, started: float
-    ) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         """Serve what takes more than that."""
-        exchange = Exchange(scope, fields, started, send, self._lifecycle, self._patience)
         self._lifecycle.enter()
         try:
-            self._admit(scope, fields)
-            keep(scope, fields, exchange.request_id)
+            self._admit(scope, exchange.fields)
+            keep(scope, exchange.fields, exchange.request_id)
             begin_trace(exchange)
+            if exchange.traced is not None:
+                _enter(exchange.traced)
             await self.app(scope, receive, exchange.send)
         except errors.Problem as problem:
             await self._refuse(scope, receive, exchange, problem)
@@ -147,9 +152,21 @@ class Observe:
         seen = self._records.seen(
             scope["method"], route, exchange.status, exchange.cache, exchange.statements
         )
-        received, sent = length(exchange.fields), int(exchange.length)
-        ended = perf_counter()
-        self._records.add(seen, exchange.request_id, received, sent, exchange.started, ended)
+        sizes = length(exchange.fields), int(exchange.length)
+        moments = exchange.started, perf_counter()
+        self._records.add(seen, exchange.request_id, sizes, moments, exchange.traced)
+        if exchange.traced is not None and exchange.traced.span is not None:
+            kind = seen.kind
+            exchange.traced.span.rename(f"{kind.method} {route}")
+            exchange.traced.span.end(
+                {
+                    "http.request.method": kind.method,
+                    "http.route": route,
+                    "http.response.status_code": kind.status,
+                    "credenza.request_id": exchange.request_id,
+                    "credenza.cache": exchange.cache or "none",
+                }
+            )
 
 
 class Exchange(Trace):
@@ -166,6 +183,7 @@ class Exchange(Trace):
         "request_id",
         "started",
         "status",
+        "traced",
     )
 
     def __init__(
@@ -184,6 +202,7 @@ class Exchange(Trace):
         self.status = 0
         self.length = b"0"
         self.is_whole = False
+        self.traced: Traced | None = None
         self._send = send
         self._patience = patience
         self._lifecycle = lifecycle
@@ -221,6 +240,13 @@ class Exchange(Trace):
             return _near_status(int(self.ttl))
         ttl = b"" if self.ttl is None else b"; ttl=%d" % self.ttl
         return b"cache-status", CACHE_STATUS[self.cache] + ttl
+
+
+def _enter(traced: Traced) -> None:
+    """Have all that is done for a request found by its trace."""
+    structlog.contextvars.bind_contextvars(**traced.ids)
+    if traced.span is not None:
+        enter(traced.span)
 
 
 @lru_cache(MAX_TTLS)

@@ -128,8 +128,9 @@ class OperationsEndpoints:
         return as_json(health, status=200 if status == "ok" else 503, headers=UNCACHED)
 
     async def metrics(self, request: Request) -> Response:
-        """Answer with all series in the text format."""
-        text, media_type = self._metrics.exposition()
+        """Answer with all series, in the text format or as OpenMetrics."""
+        accept = request.headers.get("accept", "")
+        text, media_type = self._metrics.exposition(accept)
         return Response(text, media_type=media_type, headers=UNCACHED)
 
     async def openapi(self, request: Request) -> Response:
