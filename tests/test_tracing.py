@@ -248,6 +248,8 @@ def test_a_collector_that_is_away_costs_traces_alone(serve: Serve, postgres: Pos
     began = time.monotonic()
     service.stop()
     assert time.monotonic() - began < 20
+    lines = [json.loads(text) for text in service.log().splitlines()]
+    assert "tracing failed" in {line["event"] for line in lines}
 
 
 def test_who_does_not_trace_loads_nothing_for_it() -> None:

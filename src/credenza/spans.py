@@ -4,10 +4,12 @@ Must not know what is traced. Only `tracing` imports it, and only where traces a
 Names of attributes are those of OpenTelemetry's semantic conventions, or begin with `credenza.`.
 """
 
+import logging
 import socket
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -34,6 +36,16 @@ from credenza.settings import Settings
 FLUSH_SECONDS: Final = 5.0
 SERVER_ERRORS: Final = 500
 
+log = structlog.get_logger()
+
+
+class _Told(logging.Handler):
+    """Writes what the SDK says, of a collector that is away for one, as all other lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        log.warning("tracing failed", detail=record.getMessage().splitlines()[0])
+
 
 class Exporting:
     """Sends spans to a collector; those that it does not take are lost, and nothing else is."""
@@ -54,6 +66,8 @@ class Exporting:
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         self._tracer = self._provider.get_tracer("credenza", __version__)
+        sdk = logging.getLogger("opentelemetry")
+        sdk.handlers, sdk.propagate = [_Told(level=logging.WARNING)], False
 
     def begin(self, parent: tracing.Parent | None) -> "Span":
         """Begin the span of a request."""
