@@ -18,6 +18,7 @@ from bench.contenders.base import (
     PGBENCH,
     PLAIN,
     POCKETBASE,
+    TRACED,
     UNCACHED,
 )
 
@@ -64,6 +65,7 @@ class Verdict:
 RATIOS: Final = (
     (CACHED, CREDENZA, CEILING, 0.75),
     (CACHED, CREDENZA, POCKETBASE, 4.0),
+    (CACHED, TRACED, CREDENZA, 0.95),
     ("uncached read, Zipf", UNCACHED, PLAIN, 0.9),
     ("uncached read, uniform", UNCACHED, PLAIN, 0.9),
     (CREATE_MANY, CREDENZA, PGBENCH, 0.8),

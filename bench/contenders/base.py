@@ -17,6 +17,7 @@ from bench.processes import Served
 
 CREDENZA: Final = "credenza"
 UNCACHED: Final = "credenza without cache"
+TRACED: Final = "credenza, 1 in 100 traced"
 ONE: Final = "credenza, 1 worker"
 TWO: Final = "credenza, 2 workers"
 CEILING: Final = "ceiling"

@@ -13,6 +13,7 @@ from bench.contenders.base import (
     CREATED,
     CREDENZA,
     NDJSON,
+    TRACED,
     UNCACHED,
     Contender,
     Dialect,
@@ -81,6 +82,22 @@ def uncached(place: Place) -> Iterator[Contender]:
     """Start a second one on the same database: without Redis it keeps no cache."""
     with running(place.folder, "uncached", DATABASE_URL=place.database) as found:
         yield Contender(UNCACHED, found, Ours(place.corpus))
+
+
+@contextmanager
+def traced(place: Place) -> Iterator[Contender]:
+    """Start a second one like the first, which sends traces to what takes them unseen."""
+    port = free_port("127.0.0.1", 0)
+    command = (sys.executable, "-m", "bench.peers.constant", str(port))
+    with served(*command, port=port, path="/", log=place.folder / "collector.log") as collector:
+        settings = {
+            "CREDENZA_HOME": str(place.folder / "traced"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
+            "OTEL_TRACES_SAMPLER_ARG": "0.01",
+        }
+        with running(place.folder, "traced", **settings) as found:
+            fill(found.address, place.corpus)
+            yield Contender(TRACED, found, Ours(place.corpus))
 
 
 def fill(address: str, corpus: Corpus) -> None:
