@@ -184,6 +184,10 @@ def test_the_cache_is_counted_by_layer(cached: httpx2.Client) -> None:
     assert counted("redis", "miss") == 1
     assert counted("near", "hit") >= 3
     assert counted("near", "miss") >= 1
+    for operation in ("look", "fill"):
+        labels = {"operation": operation}
+        assert value(after, "credenza_redis_seconds_count", **labels) >= 1
+        assert value(after, "credenza_redis_seconds_sum", **labels) > 0
     assert value(after, "credenza_cache_near_bytes") > 0
 
 

@@ -117,6 +117,12 @@ class Metrics:
         )
         self.near_hits = Count(self.cache.labels("near", "hit"))
         self.near_misses = Count(self.cache.labels("near", "miss"))
+        self.redis = self._histogram(
+            "credenza_redis_seconds",
+            "Seconds from sending an operation to Redis to its answer, or to giving it up, by name.",
+            FAST,
+            "operation",
+        )
         self.breaker = self._gauge(
             "credenza_cache_breaker_open", "1 while Redis is not asked because it failed."
         )

@@ -9,7 +9,9 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.resources import files
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -113,6 +115,7 @@ class Shared:
         self._failures = 0
         self._on_away = on_away
         self._errors = metrics.cache.labels("redis", "error")
+        self._seconds = cache(metrics.redis.labels)
 
     def connection(self) -> AbstractConnection:
         """Return a connection outside of the pool, to follow the channel."""
@@ -181,10 +184,14 @@ class Shared:
         return CHANNEL, text
 
     async def _call(self, operation: str, key: str, *arguments: bytes | str | int) -> Any:
-        with tracing.within(f"redis {operation}", REDIS):
-            return await self._bounded(
-                lambda: self._decide(keys=[key], args=[operation, *arguments])
-            )
+        began = perf_counter()
+        try:
+            with tracing.within(f"redis {operation}", REDIS):
+                return await self._bounded(
+                    lambda: self._decide(keys=[key], args=[operation, *arguments])
+                )
+        finally:
+            self._seconds(operation).observe(perf_counter() - began)
 
     async def _bounded(self, send: Callable[[], Awaitable[Any]]) -> Any:
         try:
