@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credenza.app import Service, create_app
 from credenza.conditions import Conditions
-from credenza.records import Kind, Records, Seen
+from credenza.records import Kind, Record, Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
 from credenza.web import lane as lanes
@@ -76,9 +76,9 @@ class Kept(Records):
         super().__init__(metrics, level="info", as_json=True)
         self.kinds: list[Kind] = []
 
-    def add(self, seen: Seen, *_: object) -> None:
+    def add(self, record: Record) -> None:
         """Keep it, without what differs anyway."""
-        self.kinds.append(seen.kind)
+        self.kinds.append(record[0].kind)
 
 
 class Past(lanes.Lane):

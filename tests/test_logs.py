@@ -193,7 +193,7 @@ async def test_louder_levels_leave_requests_out(
 def leave(records: Records, cache: str, seconds: float, traced: Traced | None = None) -> None:
     """Leave the record of a request, and have it written."""
     seen = records.seen("GET", "/data/{id}", 200, cache, 2)
-    records.add(seen, "0af7-65", (0, 3), (1.0, 1.0 + seconds), traced)
+    records.add((seen, "0af7-65", 0, 3, 1.0, 1.0 + seconds, traced))
     records.flush()
 
 

@@ -53,6 +53,7 @@ class Seen(NamedTuple):
 
 
 Record: TypeAlias = tuple[Seen, str, int, int, float, float, Traced | None]
+"""Kind, request id, bytes received and sent, begin and end by perf_counter, and the trace."""
 
 
 class Records:
@@ -86,21 +87,14 @@ class Records:
             self._seen[key] = seen
         return seen
 
-    def add(
-        self,
-        seen: Seen,
-        request_id: str,
-        sizes: tuple[int, int],
-        moments: tuple[float, float],
-        traced: Traced | None,
-    ) -> None:
-        """Leave a record: bytes received and sent, begin and end by perf_counter, and the trace.
+    def add(self, record: Record) -> None:
+        """Leave a record.
 
         A request id is safe in JSON, and so are a route and a method.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._waiting.append((seen, request_id, *sizes, *moments, traced))
+        self._waiting.append(record)
 
     def flush(self) -> None:
         """Count what waits, and write its lines."""

@@ -119,7 +119,7 @@ class Metrics:
         self.near_misses = Count(self.cache.labels("near", "miss"))
         self.redis = self._histogram(
             "credenza_redis_seconds",
-            "Seconds from sending an operation to Redis to its answer, or to giving it up, by name.",
+            "Seconds until Redis has answered an operation, or it was given up, by operation.",
             FAST,
             "operation",
         )

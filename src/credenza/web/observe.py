@@ -95,8 +95,8 @@ class Observe:
         finally:
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
-            sizes, moments = (length(fields), len(body)), (started, perf_counter())
-            self._records.add(seen, request_id, sizes, moments, traced)
+            received, ended = length(fields), perf_counter()
+            self._records.add((seen, request_id, received, len(body), started, ended, traced))
 
     def _near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
@@ -152,13 +152,15 @@ class Observe:
         seen = self._records.seen(
             scope["method"], route, exchange.status, exchange.cache, exchange.statements
         )
-        sizes = length(exchange.fields), int(exchange.length)
-        moments = exchange.started, perf_counter()
-        self._records.add(seen, exchange.request_id, sizes, moments, exchange.traced)
-        if exchange.traced is not None and exchange.traced.span is not None:
+        traced, received, sent = exchange.traced, length(exchange.fields), int(exchange.length)
+        ended = perf_counter()
+        self._records.add(
+            (seen, exchange.request_id, received, sent, exchange.started, ended, traced)
+        )
+        if traced is not None and traced.span is not None:
             kind = seen.kind
-            exchange.traced.span.rename(f"{kind.method} {route}")
-            exchange.traced.span.end(
+            traced.span.rename(f"{kind.method} {route}")
+            traced.span.end(
                 {
                     "http.request.method": kind.method,
                     "http.route": route,
