@@ -15,7 +15,14 @@ from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.processors import ExceptionRenderer
@@ -27,6 +34,9 @@ from credenza.tallies import Count, Refresh, Requests
 
 FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bucket bounds in seconds, from what a cached read takes to what the query time-out allows."""
+
+# When a series began is a series more of each, which nothing asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 MEMBERS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 """Bucket bounds of a group's members."""
