@@ -23,6 +23,7 @@ from service import Running
 from test_platform import faults, references, valid
 
 TOGGLES = {
+    "alertmanager.enabled": True,
     "autoscaling.enabled": False,
     "backup.enabled": False,
     "cloudnativepg.enabled": False,
@@ -39,6 +40,8 @@ TOGGLES = {
 """What can be turned on and off, and how it is."""
 
 INTERACTING = (
+    ("alertmanager.enabled", "networkPolicy.enabled"),
+    ("alertmanager.enabled", "prometheus.enabled"),
     ("autoscaling.enabled", "pdb.enabled"),
     ("autoscaling.enabled", "prometheus.enabled"),
     ("backup.enabled", "managedServices.enabled"),
@@ -355,6 +358,21 @@ def test_files_are_those_of_the_manifests() -> None:
     assert found == links
 
 
+def test_prometheus_knows_alertmanager_where_it_is() -> None:
+    """Without Alertmanager Prometheus has no policy and no address for it, and all else stays."""
+    on, off = (
+        one(template("", f"alertmanager.enabled={value}"), "ConfigMap", "prometheus-config")
+        for value in ("true", "false")
+    )
+    ours, theirs = (yaml.safe_load(each["data"]["prometheus.yml"]) for each in (on, off))
+    assert ours.pop("alerting")["alertmanagers"] == [
+        {"static_configs": [{"targets": ["alertmanager:9093"]}]}
+    ]
+    assert ours == theirs
+    names = {title(each) for each in template("", "alertmanager.enabled=false")}
+    assert not [name for name in names if "alertmanager" in name]
+
+
 @pytest.mark.parametrize(
     ("environment", "values", "said"),
     [
@@ -367,6 +385,8 @@ def test_files_are_those_of_the_manifests() -> None:
         ("dev", (FILES,), "must exist, or no pod starts: credenza-passwords\n"),
         ("prod", (), "port-forward service/grafana 3000"),
         ("prod", (), "port-forward service/prometheus 9090"),
+        ("prod", (), "port-forward service/alertmanager 9093"),
+        ("prod", (), "they are sent nowhere without the Secret alertmanager-secret"),
         ("dev", (), "http://NODE:30080"),
         ("dev", (), "None: who reaches the service may read and write."),
         ("dev", ("service.nodePort=0",), "{.spec.ports[0].nodePort}"),

@@ -107,6 +107,7 @@ FORMS = (
     "postgresql://x{}",
     "redis://x{}",
     "{}w",
+    "{}h",
     "{}MB",
     "{}mb",
     "{} * * * *",

@@ -24,6 +24,7 @@ MANIFESTS = {
     "postgres": "k8s/base/postgres/stateful-set.yaml",
     "redis": "k8s/base/redis/deployment.yaml",
     "prometheus": "monitoring/prometheus/stateful-set.yaml",
+    "alertmanager": "monitoring/alertmanager/stateful-set.yaml",
     "grafana": "monitoring/grafana/deployment.yaml",
 }
 
@@ -55,7 +56,7 @@ def plain(name: str) -> dict[str, str]:
     return {key: text for key, text in found.items() if key not in secret}
 
 
-def test_the_five_are_there_without_a_profile() -> None:
+def test_all_are_there_without_a_profile() -> None:
     """`docker compose up` starts all that the manifests have."""
     assert SERVICES.keys() == MANIFESTS.keys()
     assert not [name for name, service in SERVICES.items() if "profiles" in service]
@@ -85,7 +86,7 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
 def test_ports_are_on_loopback(name: str) -> None:
     """Only this machine reaches what is published; database and cache publish nothing."""
     ports = SERVICES[name].get("ports", [])
-    assert bool(ports) == (name in {"app", "prometheus", "grafana"})
+    assert bool(ports) == (name in {"app", "prometheus", "alertmanager", "grafana"})
     for port in ports:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+", port)
 
@@ -130,7 +131,8 @@ def test_only_the_service_reaches_database_and_cache() -> None:
         members = {name for name, service in SERVICES.items() if network in service["networks"]}
         assert members == {"app", name}
         assert COMPOSE["networks"][network] == {"internal": True}
-    assert not set(SERVICES["grafana"]["networks"]) & set(SERVICES["app"]["networks"])
+    for name in ("grafana", "alertmanager"):
+        assert not set(SERVICES[name]["networks"]) & set(SERVICES["app"]["networks"])
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -151,6 +153,7 @@ def test_programs_start_as_in_the_cluster(name: str) -> None:
     """Arguments, variables, user and time to stop are the manifest's, secrets apart."""
     service, found, specification = SERVICES[name], container(name), pod(name)
     assert name == "app" or plain(name) == literals(name)  # its settings: the test below
+    assert service.get("entrypoint") == found.get("command")
     if "command" in service:
         assert [re.sub(r"\$[{(](\w+).*", r"\1", part) for part in service["command"]] == [
             re.sub(r"\$[{(](\w+).*", r"\1", part) for part in found["args"]
@@ -180,21 +183,40 @@ def mounts(name: str) -> dict[str, Path]:
     return {pair[1]: ROOT / pair[0] for pair in pairs if pair[0].startswith(".")}
 
 
-def cluster_mounts() -> Iterator[tuple[str, list[Path]]]:
-    """Yield each place in Grafana's container with the files that the cluster puts there."""
-    folder = ROOT / "monitoring/grafana"
+def cluster_mounts(name: str) -> Iterator[tuple[dict[str, Any], str, list[Path]]]:
+    """Yield each ConfigMap of a container with its place and the files that it is made from."""
+    folder = ROOT / "monitoring" / name
     generators = yaml.safe_load((folder / "kustomization.yaml").read_text())["configMapGenerator"]
-    files = {item["name"]: [folder / name for name in item["files"]] for item in generators}
-    maps = {item["name"]: item.get("configMap", {}) for item in pod("grafana")["volumes"]}
-    for mount in container("grafana")["volumeMounts"]:
-        if found := maps[mount["name"]]:
-            yield mount["mountPath"], files[found["name"]]
+    files = {item["name"]: [folder / path for path in item["files"]] for item in generators}
+    maps = {item["name"]: item.get("configMap", {}) for item in pod(name)["volumes"]}
+    for mount in container(name)["volumeMounts"]:
+        if found := maps.get(mount["name"]):
+            yield found, mount["mountPath"], files[found["name"]]
 
 
 def test_grafana_sees_the_files_of_the_cluster() -> None:
     """Data sources, providers and dashboards are the same files in the same places."""
     found = {place: sorted(folder.iterdir()) for place, folder in mounts("grafana").items()}
-    assert found == {place: sorted(files) for place, files in cluster_mounts()}
+    assert found == {place: sorted(files) for _, place, files in cluster_mounts("grafana")}
+
+
+def test_alertmanager_sees_the_files_of_the_cluster() -> None:
+    """Configuration, script and templates are the same files in the same places; secrets too."""
+    ((volume, place, files),) = cluster_mounts("alertmanager")
+    there = mounts("alertmanager")
+    keys = {path.name: path for path in files}
+    assert {there[place] / item["path"]: item["key"] for item in volume["items"]} == {
+        path: key for key, path in keys.items()
+    }
+    secrets = {item["name"]: item["mountPath"] for item in container("alertmanager")["volumeMounts"]}
+    assert there[secrets["secrets"]] == ROOT / "secrets/alertmanager"
+
+
+def test_secrets_of_alerts_are_not_in_git() -> None:
+    """The folder is there for Compose to mount, and all in it is ignored."""
+    folder = ROOT / "secrets/alertmanager"
+    rules = (folder / ".gitignore").read_text().splitlines()
+    assert [rule for rule in rules if not rule.startswith("#")] == ["*", "!.gitignore"]
 
 
 def make_env(folder: Path) -> dict[str, str]:

@@ -117,14 +117,17 @@ def test_shared_environments_are_reached_by_https(overlay: str) -> None:
     assert {found["spec"]["type"] for found in kind(objects, "Service")} == {"ClusterIP"}
 
 
-GRAFANA = {
-    "podSelector": {
-        "matchLabels": {
-            "app.kubernetes.io/name": "grafana",
-            "app.kubernetes.io/part-of": "credenza",
+GRAFANA, PROMETHEUS = (
+    {
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": name,
+                "app.kubernetes.io/part-of": "credenza",
+            }
         }
     }
-}
+    for name in ("grafana", "prometheus")
+)
 ADAPTER = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus-adapter"}},
@@ -133,9 +136,10 @@ ADAPTER = {
 
 @pytest.mark.parametrize("overlay", SHARED)
 def test_monitoring_is_closed(overlay: str) -> None:
-    """Nobody but Grafana may reach Prometheus, which has no password, and nobody Grafana."""
+    """Grafana alone may reach Prometheus, Prometheus alone Alertmanager, and nobody Grafana."""
     objects = render(overlay)
     assert admitted(objects, "prometheus") == [GRAFANA]
+    assert admitted(objects, "alertmanager") == [PROMETHEUS]
     assert admitted(objects, "grafana") == []
 
 
@@ -143,6 +147,7 @@ def test_monitoring_is_open_on_ports_of_nodes() -> None:
     """With `nodeport`, as in development, any source may reach Prometheus and Grafana."""
     for objects in (render("dev"), render_with("nodeport", "staging")):
         assert admitted(objects, "prometheus") == [ANYONE]
+        assert admitted(objects, "alertmanager") == [PROMETHEUS]
         assert admitted(objects, "grafana") == [ANYONE]
 
 
@@ -180,7 +185,7 @@ def test_development_has_the_promised_resources(name: str) -> None:
         }
 
 
-@pytest.mark.parametrize("name", [*DEV_RESOURCES, "grafana"])
+@pytest.mark.parametrize("name", [*DEV_RESOURCES, "alertmanager", "grafana"])
 def test_development_has_the_promised_probes(name: str) -> None:
     """Readiness is asked after 5 s, liveness after 10 s."""
     found = container(render("dev"), name)

@@ -244,7 +244,7 @@ def references(objects: list[Object], kind: str) -> Iterator[tuple[str, str | No
                 (each["name"], each.get("key")) for each in sources if not each.get("optional")
             )
         for volume in made["spec"].get("volumes", []):
-            if field in volume:
+            if field in volume and not volume[field].get("optional"):
                 yield volume[field].get("secretName" if kind == "Secret" else "name"), None
 
 

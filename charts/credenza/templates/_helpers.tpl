@@ -85,3 +85,9 @@ imagePullSecrets:
 {{- define "credenza.pgbouncer" -}}
 {{- .Files.Get "files/pgbouncer/pgbouncer.ini" | replace "host=postgres " (printf "host=%s " .Values.pgbouncer.host) -}}
 {{- end }}
+
+{{/* prometheus.yml, which sends alerts where there is somebody to take them. */}}
+{{- define "credenza.prometheus" -}}
+{{- $text := .Files.Get "files/monitoring/prometheus/prometheus.yml" -}}
+{{- ternary $text (regexReplaceAll "(?m)^alerting:\n( .*\n)+\n" $text "") .Values.alertmanager.enabled -}}
+{{- end }}
