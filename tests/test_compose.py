@@ -208,7 +208,9 @@ def test_alertmanager_sees_the_files_of_the_cluster() -> None:
     assert {there[place] / item["path"]: item["key"] for item in volume["items"]} == {
         path: key for key, path in keys.items()
     }
-    secrets = {item["name"]: item["mountPath"] for item in container("alertmanager")["volumeMounts"]}
+    secrets = {
+        item["name"]: item["mountPath"] for item in container("alertmanager")["volumeMounts"]
+    }
     assert there[secrets["secrets"]] == ROOT / "secrets/alertmanager"
 
 
