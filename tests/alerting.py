@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -22,8 +23,6 @@ from servers import Process, until
 SOURCE = ROOT / "monitoring/alertmanager"
 CONFIG = (SOURCE / "alertmanager.yml").read_text()
 SECRETS = ("PAGERDUTY_ROUTING_KEY", "SLACK_API_URL", "WEBHOOK_URL", "WATCHDOG_URL")
-URL_FILES = (0, 26)
-"""The first version that reads a webhook's URL from a file; Debian 12's is older."""
 
 Labels = Mapping[str, str]
 Config = dict[str, Any]
@@ -45,13 +44,15 @@ def alertmanager() -> str:
 
 @cache
 def reads_url_files() -> bool:
-    """Tell whether this Alertmanager knows `url_file` of a webhook."""
-    said = subprocess.run(
-        [alertmanager(), "--version"], capture_output=True, text=True, check=True, timeout=60
-    )
-    found = re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
-    assert found
-    return (int(found[1]), int(found[2])) >= URL_FILES
+    """Tell whether a webhook may have `url_file`: from 0.26 on; Debian 12's is older."""
+    webhook = "receivers: [{name: a, webhook_configs: [{url_file: /a}]}]"
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(f"route: {{receiver: a}}\n{webhook}\n")
+        file.flush()
+        command = [program("amtool"), "check-config", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0 or "field url_file not found" in done.stdout + done.stderr
+    return done.returncode == 0
 
 
 def amtool(*arguments: str | Path) -> str:
