@@ -1,6 +1,7 @@
 """A real Alertmanager with the shipped configuration, and an inbox in the place of who is told."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -63,6 +64,16 @@ def amtool(*arguments: str | Path) -> str:
     return done.stdout
 
 
+def open_folder(folder: Path) -> Path:
+    """Hand a folder to the user whom root starts servers as."""
+    for parent in (folder, *folder.parents[:3]):
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    if os.geteuid() == 0:
+        shutil.chown(folder, "nobody", "nogroup")
+    return folder
+
+
 class Place:
     """A folder with the files that a container has, and a secret in each of some files."""
 
@@ -73,7 +84,7 @@ class Place:
         for part in ("etc", "etc/templates", "secrets", "bin"):
             (folder / part).mkdir()
         for name, value in secrets.items():
-            (folder / "secrets" / name).write_text(value)
+            (folder / "secrets" / name).write_text(f"{value}\n" if value else "")
 
     def put(self, files: Mapping[str, str]) -> Self:
         """Put the files of a packaging where they belong, with the paths of this place."""

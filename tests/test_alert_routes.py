@@ -4,8 +4,6 @@ Each part of the configuration is taken out or exchanged in its turn, and someth
 """
 
 import copy
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from alerting import CONFIG, SECRETS, Alertmanager, Config, Place, amtool, shipped
+from alerting import CONFIG, SECRETS, Alertmanager, Config, Place, amtool, open_folder, shipped
 from manifests import ROOT
 from servers import until
 
@@ -178,12 +176,7 @@ def test_the_last_resort_is_needed(place: Place) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
     """An Alertmanager that tells nobody, but knows what is inhibited."""
     folder = tmp_path_factory.mktemp("inhibition")
-    for parent in (folder, *folder.parents[:3]):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody", "nogroup")
-    place = Place(folder, {}).put(shipped())
+    place = Place(open_folder(folder), {}).put(shipped())
     place.render()
     running = Alertmanager(place).start()
     yield running

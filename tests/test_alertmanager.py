@@ -1,11 +1,12 @@
 """Alertmanager: the shipped configuration tells whom it should, on a real Alertmanager.
 
-tests/test_alert_routes.py changes the configuration and sees that it no longer does.
+tests/test_alert_routes.py changes the configuration and sees that it no longer does;
+tests/test_alert_files.py looks at what is switched on by secrets, and at each packaging.
 """
 
 import os
-import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,36 +14,22 @@ import pytest
 import yaml
 
 from alerting import (
-    CONFIG,
     SECRETS,
     Alertmanager,
     Config,
     Inbox,
     Place,
-    alertmanager,
     amtool,
-    integrations,
+    open_folder,
+    program,
     shipped,
 )
-from charts import ENVIRONMENTS, template
-from manifests import ROOT, Object, one, pod, render
-from servers import accepts, free_port, until
-from test_compose import SERVICES
+from examples import blocks
+from manifests import ROOT
+from servers import Process, until
 
 RUNBOOK = "https://example.com/runbooks/"
 PAST = "2020-01-01T00:00:00Z"
-ALL = {"page", "ticket", "watchdog"}
-EVERYWHERE = {
-    "page": {"pagerduty_configs", "slack_configs", "webhook_configs"},
-    "ticket": {"slack_configs", "webhook_configs"},
-    "watchdog": {"webhook_configs"},
-}
-WITH_ONE = {
-    "PAGERDUTY_ROUTING_KEY": {"page": {"pagerduty_configs"}},
-    "SLACK_API_URL": {"page": {"slack_configs"}, "ticket": {"slack_configs"}},
-    "WEBHOOK_URL": {"page": {"webhook_configs"}, "ticket": {"webhook_configs"}},
-    "WATCHDOG_URL": {"watchdog": {"webhook_configs"}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +44,7 @@ def inbox() -> Iterator[Inbox]:
 def live(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox) -> Iterator[Alertmanager]:
     """The shipped configuration with each secret, faster, and told where PagerDuty is."""
     secrets = {name: inbox.url(name) for name in SECRETS} | {"PAGERDUTY_ROUTING_KEY": "a-key"}
-    place = Place(_open(tmp_path_factory.mktemp("live")), secrets).put(shipped())
+    place = Place(open_folder(tmp_path_factory.mktemp("live")), secrets).put(shipped())
     place.render()
     place.write(_faster(place.config(), inbox))
     server = Alertmanager(place).start()
@@ -66,15 +53,30 @@ def live(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox) -> Iterator[Ale
     server.stop()
 
 
-def _open(folder: Path) -> Path:
-    """Hand a folder to the user whom root starts servers as."""
-    for parent in folder.parents[:3]:
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody", "nogroup")
-    folder.chmod(0o755)
-    return folder
+class Prometheus(Process):
+    """Debian's Prometheus as in a cluster, with one rule, and no pods to look for."""
+
+    def __init__(self, folder: Path, told: Alertmanager) -> None:
+        super().__init__(folder)
+        text = (ROOT / "monitoring/prometheus/prometheus.yml").read_text()
+        config = yaml.safe_load(text.replace("alertmanager:9093", told.url.removeprefix("http://")))
+        config["global"]["evaluation_interval"] = "200ms"
+        rule = {"alert": "Bare", "expr": "vector(1)", "labels": {"severity": "page"}}
+        rules = {"groups": [{"name": "one", "rules": [rule]}]}
+        (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+        config |= {"scrape_configs": [], "rule_files": [str(folder / "rules.yml")]}
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def command(self) -> list[str]:
+        """Return the command line; from version 3 on it needs no feature for variables."""
+        return [
+            *("env", "NAMESPACE=credenza-staging", "prometheus"),
+            f"--config.file={self.folder}/prometheus.yml",
+            f"--storage.tsdb.path={self.folder}/data",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--enable-feature=expand-external-labels",
+            "--rules.alert.resend-delay=200ms",
+        ]
 
 
 def _faster(config: Config, inbox: Inbox) -> Config:
@@ -234,103 +236,70 @@ def test_what_is_inhibited_is_not_sent(live: Alertmanager, inbox: Inbox) -> None
         live.wait(inbox, "WEBHOOK_URL", f'{effect["alertname"]}", "namespace": "inhibited"')
 
 
-def test_without_secrets_it_starts_and_says_where(folder: Path) -> None:
-    """A fresh install sends nothing, fails at nothing, and shows each alert on its page."""
-    place = Place(_open(folder), {}).put(shipped())
-    server = Alertmanager(place)
-    server.port = free_port()
-    started = place.start_with(alertmanager(), *server.options())
-    try:
-        until(lambda: started.poll() is None and _is_ready(server), "Alertmanager")
-        server.post(_alert("Fresh", severity="page"))
-        until(lambda: bool(server.alerts()), "the alert is not shown")
-        (alert,) = server.alerts()
-        assert alert["receivers"] == [{"name": "page"}]
-        assert server.failures() == 0
-    finally:
-        server.stop()
-        started.terminate()
-        _, said = started.communicate(timeout=60)
-    assert "all alerts are seen on the page of Alertmanager, port 9093" in said
-    for name in SECRETS:
-        assert re.search(rf"left out for want of a secret: \w+_configs: \S+/{name}\n", said), name
+KUBECTL = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
 
 
-def _is_ready(server: Alertmanager) -> bool:
-    return accepts(server.port) and server.get("/-/ready").status_code == 200
-
-
-@pytest.mark.parametrize("name", [*SECRETS, "all", "none", "empty"])
-def test_secrets_switch_integrations_on(name: str, tmp_path: Path) -> None:
-    """Where a secret is there, and not empty, what needs it is in; each receiver stays."""
-    secrets = {each: "http://127.0.0.1/" for each in SECRETS if name in {each, "all"}}
-    expected = EVERYWHERE if name == "all" else WITH_ONE.get(name, {})
-    place = Place(tmp_path, dict.fromkeys(SECRETS, "") if name == "empty" else secrets)
-    said = place.put(shipped()).render()
-    found = integrations(place.config())
-    assert found.keys() == ALL
-    assert {receiver: kinds for receiver, kinds in found.items() if kinds} == expected
-    assert len(re.findall(r"left out", said)) == 6 - sum(map(len, expected.values()))
-    amtool("check-config", place.path)
-
-
-def test_with_all_secrets_nothing_is_changed(tmp_path: Path) -> None:
-    """What start.sh writes is the shipped file, whole."""
-    place = Place(tmp_path, dict.fromkeys(SECRETS, "x")).put(shipped())
-    started = place.start_with("/bin/true")
-    started.communicate(timeout=60)
-    assert place.path.read_text() == place.here(CONFIG)
-
-
-def test_no_secret_is_in_the_configuration() -> None:
-    """Keys and addresses are named by files alone."""
-    kinds = [
-        integration
-        for receiver in yaml.safe_load(CONFIG)["receivers"]
-        for key, found in receiver.items()
-        if key != "name"
-        for integration in found
+def test_how_to_page(live: Alertmanager, inbox: Inbox, tmp_path: Path) -> None:
+    """What docs/how-to/alerts.md shows sends a test alert, and silences as the page says."""
+    page = (ROOT / "docs/how-to/alerts.md").read_text()
+    word, send, who, *silences, end = [
+        block.text for block in blocks(page) if "tests/test_alertmanager.py" in block.reason
     ]
-    assert len(kinds) == 6
-    for each in kinds:
-        assert {"routing_key_file", "api_url_file", "url_file"} & each.keys()
-        assert not {"routing_key", "service_key", "api_url", "url"} & each.keys()
+    program("amtool")
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+
+    def run(script: str) -> str:
+        script = f"{word}\n{script}".replace("http://127.0.0.1:9093", live.url)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(send)
+    assert "TestOfAlerts" in run("amtool alert")
+    (event,) = live.wait(inbox, "PAGERDUTY_ROUTING_KEY", "TestOfAlerts")
+    assert "This is a test." in event["payload"]["custom_details"]["alerts"]
+    assert run(who).split() == ["page"]
+    kinds = [
+        _alert("DuringIt", severity="page"),
+        _alert("DuringIt", severity="ticket"),
+        _alert("Watchdog", severity="none"),
+        _alert("DuringIt", "credenza-staging", severity="ticket"),
+    ]
+    live.post(*kinds)
+    for count, silence in enumerate(silences, 1):
+        run(silence)
+        silent = live.suppressed("silencedBy")
+        found = [tuple(sorted(each.items())) in silent for each in kinds]
+        assert found == [count == 2, True, False, False]
+    run(end)
+    assert live.suppressed("silencedBy") == set()
 
 
-def _of_cluster(objects: list[Object]) -> dict[str, str]:
-    """Return the files that a cluster's container has, by their places."""
-    data = one(objects, "ConfigMap", "alertmanager-config")["data"]
-    (volume,) = (
-        each for each in pod(objects, "alertmanager")["volumes"] if each["name"] == "config"
-    )
-    return {item["path"]: data[item["key"]] for item in volume["configMap"]["items"]}
-
-
-def _of_compose() -> dict[str, str]:
-    """Return the files that Compose mounts."""
-    (source,) = (
-        each.split(":")[0]
-        for each in SERVICES["alertmanager"]["volumes"]
-        if each.split(":")[1] == "/etc/alertmanager"
-    )
-    names = ("alertmanager.yml", "start.sh", "templates/credenza.tmpl")
-    return {name: (ROOT / source / name).read_text() for name in names}
-
-
-@pytest.mark.parametrize(
-    "packaging", ["compose", *ENVIRONMENTS, *(f"helm {e}" for e in ENVIRONMENTS)]
-)
-def test_each_packaging_has_a_good_configuration(packaging: str, tmp_path: Path) -> None:
-    """Amtool finds no fault in what each of them has, and that is the one copy of each file."""
-    name = packaging.removeprefix("helm ")
-    if packaging == "compose":
-        files = _of_compose()
-    else:
-        files = _of_cluster(template(name) if packaging.startswith("helm") else render(name))
-    assert files == shipped()
-    place = Place(tmp_path, dict.fromkeys(SECRETS, "http://127.0.0.1/")).put(files)
-    place.render()
-    said = amtool("check-config", place.path)
-    assert "3 receivers" in said
-    assert "1 templates" in said
-    assert said.count("SUCCESS") == 2
+def test_prometheus_sends_with_the_namespace(live: Alertmanager, folder: Path) -> None:
+    """In a cluster an alert without a namespace gets that of its Prometheus, by its variable."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs Debian's Prometheus: apt-get install prometheus")
+    prometheus = Prometheus(open_folder(folder), live)
+    try:
+        prometheus.start()
+        until(
+            lambda: any(alert["labels"]["alertname"] == "Bare" for alert in live.alerts()),
+            f"the alert has not come: {prometheus.log()[-2000:]}",
+        )
+    finally:
+        prometheus.stop()
+    (alert,) = (each for each in live.alerts() if each["labels"]["alertname"] == "Bare")
+    assert alert["labels"]["namespace"] == "credenza-staging"
+    assert alert["receivers"] == [{"name": "ticket"}]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from alerting import CONFIG, SECRETS
 from manifests import ROOT, Object, container, containers, kind, one, pod, render, render_with
 from test_platform import references
 
@@ -107,6 +108,18 @@ def test_passwords_come_as_files(overlay: str) -> None:
     assert LISTED["credenza-passwords"] == set(FILES)
 
 
+def test_alertmanager_reads_files_of_one_secret() -> None:
+    """Each secret of alerts is a key of one Secret, which may be missing; none is a variable."""
+    spec = pod(render("prod"), "alertmanager")
+    volume = next(each["secret"] for each in spec["volumes"] if "secret" in each)
+    assert volume["optional"] is True
+    assert LISTED[volume["secretName"]] == set(SECRETS)
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "secrets")
+    assert "subPath" not in mount, "such a file never changes"
+    assert set(re.findall(rf"_file: {mount['mountPath']}/(\w+)\n", CONFIG)) == set(SECRETS)
+    assert "env" not in spec["containers"][0]
+
+
 def test_probes_of_redis_know_the_new_password() -> None:
     """With files, Redis is asked with the password as it is, not as it was at its start."""
     redis = container(render_with("secret-files", "staging"), "redis")
@@ -165,7 +178,7 @@ def test_stores_log_in_by_their_service_account(store: str) -> None:
 def test_external_secrets_make_what_the_page_lists() -> None:
     """Together the components make each Secret of the table, and keep what the store loses."""
     made: dict[str, Any] = {}
-    for part in ("", "databases", "passwords"):
+    for part in ("", "databases", "passwords", "alerts"):
         made |= {
             each["metadata"]["name"]: each["spec"]
             for each in kind(_external(part), "ExternalSecret")
