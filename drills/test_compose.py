@@ -27,9 +27,13 @@ ROOT = Path(__file__).parent.parent
 COMMAND = os.environ.get("DRILLS_COMPOSE", "docker compose")
 PAGE = ROOT / "docs/how-to/compose.md"
 PROJECT = "credenza-compose-drill"
-PARTS = ("docker-compose.yml", "Makefile", ".env.example", "monitoring", "k8s/base/app/config.env")
+PARTS = (
+    *("docker-compose.yml", "Makefile", ".env.example"),
+    *("monitoring", "secrets/alertmanager", "k8s/base/app/config.env"),
+)
 FOLLOWED = [block for block in blocks(PAGE.read_text()) if "make drills" in block.reason]
 PATIENCE = 300.0
+PORTS = ("CREDENZA", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 OURS = f"label=com.docker.compose.project={PROJECT}"
 Measured = Callable[[str], None]
 
@@ -41,7 +45,7 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {name: free_port() for name in ("CREDENZA", "PROMETHEUS", "GRAFANA")}
+        self.ports = {name: free_port() for name in PORTS}
         for part in PARTS:
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
@@ -240,13 +244,13 @@ def test_documents_survive_down_and_up(stack: Stack) -> None:
 def test_a_second_up_changes_nothing(stack: Stack) -> None:
     """The same containers run on."""
     before = stack.started()
-    assert len(before) == 5
+    assert len(before) == 6
     stack.compose("up", "--wait")
     assert stack.started() == before
 
 
 def test_it_works(stack: Stack) -> None:
-    """A document is stored and read; Prometheus has the service up; Grafana is well."""
+    """A document is stored and read; Prometheus has the service up; the others are well."""
     with stack.client() as client:
         location = client.post("/data", json={"n": 1}).raise_for_status().headers["location"]
         assert client.get(location).json()["data"] == {"n": 1}
@@ -257,6 +261,7 @@ def test_it_works(stack: Stack) -> None:
         return [item["value"][1] for item in answer["data"]["result"]] == ["1"]
 
     wait("Prometheus has the service up", is_scraped, seconds=PATIENCE)
+    assert httpx2.get(f"{stack.url('ALERTMANAGER')}/-/ready").is_success
     assert httpx2.get(f"{stack.url('GRAFANA')}/api/health").json()["database"] == "ok"
 
 

@@ -12,7 +12,14 @@ from conftest import Measured
 Edge = tuple[str, str]
 """From a part of the system to a target: a part and its port, or `api`, the Kubernetes API."""
 
-PORTS = {"credenza": 8000, "postgres": 5432, "redis": 6379, "prometheus": 9090, "grafana": 3000}
+PORTS = {
+    "credenza": 8000,
+    "postgres": 5432,
+    "redis": 6379,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "grafana": 3000,
+}
 METRICS = "credenza:8001"
 EXPOSED = {"credenza:8000", "prometheus:9090", "grafana:3000"}
 OUTSIDE = "outside"
@@ -23,6 +30,7 @@ ALLOWED: set[Edge] = {
     ("credenza", "redis:6379"),
     ("prometheus", METRICS),
     ("prometheus", "api"),
+    ("prometheus", "alertmanager:9093"),
     ("grafana", "prometheus:9090"),
     *((OUTSIDE, exposed) for exposed in EXPOSED),
     (OUTSIDE, "api"),

@@ -39,6 +39,13 @@ prometheus_program() {
   echo "$program"
 }
 
+alertmanager_program() {
+  local program=$cache/alertmanager
+  [ -x "$program" ] || GOBIN=$cache CGO_ENABLED=0 go install -ldflags '-s -w' \
+    github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}@v0.28.1
+  echo "$program"
+}
+
 build() {
   case $1 in
     python:3.11-slim) python_base "$1" ;;
@@ -47,6 +54,7 @@ build() {
     postgres:15) from_folder "$1" postgres-15 "$here/postgres/entrypoint.sh" ;;
     redis:7) from_folder "$1" redis ;;
     prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(prometheus_program)" ;;
+    prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(alertmanager_program)" "$cache/amtool" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
     grafana/grafana:12.3.0) from_folder "$1" grafana ;;
     *) echo "build.sh: there is no stand-in for $1" >&2; exit 2 ;;
@@ -55,7 +63,7 @@ build() {
 }
 
 all=(python:3.11-slim postgres:18 postgres:15 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
-  grafana/grafana:12.3.0)
+  prom/alertmanager:v0.28.1 grafana/grafana:12.3.0)
 if [ $# = 0 ]; then
   for name in "${all[@]}"; do has "$name" || build "$name"; done
 else
