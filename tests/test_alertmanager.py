@@ -193,11 +193,17 @@ def test_what_is_over_is_told(live: Alertmanager, inbox: Inbox) -> None:
 
 
 def test_the_watchdog_goes_to_who_waits_for_it(live: Alertmanager, inbox: Inbox) -> None:
-    """It is sent again and again, from each environment, and bothers nobody else."""
+    """It is sent again and again, from each environment, but not its end, and to nobody else."""
     for namespace in ("credenza-prod", "credenza-dev"):
         live.post(_alert("Watchdog", namespace, severity="none"))
         live.wait(inbox, "WATCHDOG_URL", f'"{namespace}"', count=2)
+    for namespace in ("credenza-prod", "credenza-dev"):
+        live.post(_alert("Watchdog", namespace, severity="none"), end=PAST)
+    live.post(_alert("Watchdog", "another"))
+    live.wait(inbox, "WATCHDOG_URL", '"another"', count=2)
     assert inbox.names("Watchdog") == {"WATCHDOG_URL"}
+    told = inbox.of("WATCHDOG_URL", "Watchdog")
+    assert {each["status"] for each in told} == {"firing"}, "an end would be taken for a sign"
 
 
 def test_a_silence_holds_and_ends(live: Alertmanager, inbox: Inbox) -> None:
