@@ -35,6 +35,7 @@ TOGGLES = {
     "pgbouncer.enabled": False,
     "postgres.enabled": True,
     "prometheus.enabled": True,
+    "prometheusOperator.enabled": False,
     "redis.enabled": True,
 }
 """What can be turned on and off, and how it is."""
@@ -57,6 +58,7 @@ INTERACTING = (
     ("managedServices.enabled", "redis.enabled"),
     ("networkPolicy.enabled", "pgbouncer.enabled"),
     ("networkPolicy.enabled", "postgres.enabled"),
+    ("networkPolicy.enabled", "prometheusOperator.enabled"),
     ("networkPolicy.enabled", "redis.enabled"),
     ("postgres.enabled", "redis.enabled"),
 )

@@ -44,6 +44,7 @@ COMPONENTS = {
     ("backup", "prod"): ("backup.enabled=true",),
     ("cloudnativepg", "prod"): ("cloudnativepg.enabled=true",),
     ("custom-metrics-hpa", "staging"): ("autoscaling.requestsPerSecond=100",),
+    ("prometheus-operator", "dev"): ("prometheusOperator.enabled=true",),
     ("provider-ca", "staging"): ('managedServices.caConfigMap="provider-ca"',),
     ("backup+secret-files+provider-ca", "prod"): (
         "backup.enabled=true",

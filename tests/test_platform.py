@@ -23,6 +23,7 @@ OWN_GROUPS = frozenset(
         "bitnami.com",
         "external-secrets.io",
         "generators.external-secrets.io",
+        "monitoring.coreos.com",
         "postgresql.cnpg.io",
     }
 )
