@@ -1,0 +1,161 @@
+"""What happens to the service, and which alerts fire then: cases for `promtool test rules`.
+
+Each case begins with a healthy service and says what is different. What is expected is the whole set of
+alerts that fire, so that one too many is seen as well. tests/test_rules.py runs them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PLACE = {"job": "credenza", "namespace": "credenza-prod"}
+POD = PLACE | {"instance": "10.0.0.1:8001", "pod": "credenza-1", "node": "a"}
+SECOND = PLACE | {"instance": "10.0.0.2:8001", "pod": "credenza-2", "node": "b"}
+STAGING = POD | {"namespace": "credenza-staging", "instance": "10.0.1.1:8001"}
+SELF = {"job": "prometheus", "instance": "localhost:9090"}
+BY = "alertname, severity, job, namespace, instance, slo, kind"
+"""The labels that an expected alert is compared by."""
+
+Firing = tuple[tuple[str, str], ...]
+Series = Mapping[str, str | None]
+
+
+def growing(*phases: tuple[float, int]) -> str:
+    """Return the values of a counter: by how much it grows at each of so many steps, in turn."""
+    value, parts = 0.0, []
+    for growth, steps in phases:
+        parts.append(f"{value:g}+{growth:g}x{steps - 1}")
+        value += growth * steps
+    return " ".join(parts)
+
+
+def level(*phases: tuple[float | None, int]) -> str:
+    """Return the values of a gauge: what it is for so many steps, in turn; None is no sample."""
+    return " ".join(f"_x{n}" if value is None else f"{value:g}x{n - 1}" for value, n in phases)
+
+
+def alert(name: str, severity: str, place: Mapping[str, str] = PLACE, **labels: str) -> Firing:
+    """Return an alert as it is expected; one of an instance is given the pod's labels."""
+    found = {"alertname": name, "severity": severity} | dict(place) | labels
+    return tuple(sorted((key, found[key]) for key in found if key in BY.split(", ")))
+
+
+def requests(method: str, status: str, handler: str = "/v1/data/{collection}/{id}") -> str:
+    """Return a series of requests."""
+    return f'http_requests_total{{handler="{handler}",method="{method}",status="{status}"}}'
+
+
+def within(method: str, bound: str, handler: str = "/v1/data/{collection}/{id}") -> str:
+    """Return a bucket of the time that requests take."""
+    labels = f'handler="{handler}",le="{bound}",method="{method}"'
+    return f"http_request_duration_seconds_bucket{{{labels}}}"
+
+
+def taken(method: str, handler: str = "/v1/data/{collection}/{id}") -> str:
+    """Return the count of the time that requests take."""
+    return f'http_request_duration_seconds_count{{handler="{handler}",method="{method}"}}'
+
+
+def invalidated(bound: str) -> str:
+    """Return a bucket of the time that invalidations take."""
+    return f'credenza_cache_invalidation_seconds_bucket{{le="{bound}"}}'
+
+
+def healthy(steps: int, rate: float = 30) -> dict[str, str]:
+    """Return the series of a service that does well, with so many reads and writes a step."""
+    always, ever = growing((rate, steps)), level((1, steps))
+    none = level((0, steps))
+    wait = "credenza_database_wait_seconds"
+    return {
+        "up": ever,
+        'credenza_build_info{version="0.1.0"}': ever,
+        "credenza_database_up": ever,
+        'credenza_database_connections{state="busy"}': level((3, steps)),
+        'credenza_database_connections{state="idle"}': level((7, steps)),
+        "credenza_database_connections_max": level((10, steps)),
+        **{f'{wait}_bucket{{le="{bound}"}}': always for bound in ("0.1", "0.25", "0.5", "+Inf")},
+        f"{wait}_count": always,
+        **{
+            f'credenza_database_errors_total{{kind="{kind}"}}': none
+            for kind in ("away", "busy", "failed", "timeout", "refused")
+        },
+        "credenza_cache_breaker_open": none,
+        **{invalidated(bound): always for bound in ("0.1", "0.25", "1.0", "2.5", "+Inf")},
+        "credenza_cache_invalidation_seconds_count": always,
+        "credenza_requests_refused_total": none,
+        'credenza_groups_waiting{kind="create"}': none,
+        "process_start_time_seconds": level((-86400, steps)),
+        "process_resident_memory_bytes": level((1e8, steps)),
+        requests("GET", "2xx"): always,
+        requests("PUT", "2xx"): always,
+        **{within("GET", bound): always for bound in ("0.05", "0.1", "0.25", "+Inf")},
+        **{within("PUT", bound): always for bound in ("0.1", "0.25", "0.5", "+Inf")},
+        taken("GET"): always,
+        taken("PUT"): always,
+        requests("GET", "2xx", "/health/ready"): always,
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that happens, and what fires at which minutes."""
+
+    name: str
+    steps: int
+    expected: Mapping[int, tuple[Firing, ...]]
+    """By minute."""
+    changed: Series = field(default_factory=dict)
+    """Series of the pod: other values than those of a healthy one, or None: it is not there."""
+    others: Mapping[str, Series] = field(default_factory=dict)
+    """Series of other targets, whole, by a name of TARGETS."""
+    rate: float = 30
+    step: str = "30s"
+    every: str = "30s"
+    """How often rules are evaluated."""
+
+    def test(self) -> dict[str, Any]:
+        """Return the case as promtool reads it."""
+        pod = {**healthy(self.steps, self.rate), **self.changed}
+        found = [*_written(pod, POD), *_written({"up": level((1, self.steps))}, SELF)]
+        for name, series in self.others.items():
+            found += _written(series, TARGETS[name])
+        return {
+            "name": self.name,
+            "interval": self.step,
+            "input_series": found,
+            "promql_expr_test": [
+                {
+                    "expr": f'count by ({BY}) (ALERTS{{alertstate="firing", alertname!="Watchdog"}})',
+                    "eval_time": f"{minute}m",
+                    "exp_samples": [
+                        {"labels": _selector(dict(each)), "value": 1} for each in firing
+                    ],
+                }
+                for minute, firing in self.expected.items()
+            ],
+        }
+
+    def alerts(self) -> set[str]:
+        """Return the names of the alerts that it is about."""
+        return {dict(each)["alertname"] for firing in self.expected.values() for each in firing}
+
+
+TARGETS = {"second": SECOND, "staging": STAGING, "prometheus": SELF}
+
+
+def _written(series: Series, target: Mapping[str, str]) -> list[dict[str, str]]:
+    found = []
+    for name, values in series.items():
+        if values is not None:
+            metric, _, own = name.partition("{")
+            inside = ", ".join(filter(None, [own.removesuffix("}"), _inside(target)]))
+            found.append({"series": f"{metric}{{{inside}}}", "values": values})
+    return found
+
+
+def _inside(labels: Mapping[str, str]) -> str:
+    return ", ".join(f'{key}="{value}"' for key, value in labels.items())
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return f"{{{_inside(labels)}}}"
