@@ -1,7 +1,7 @@
 """What happens to the service, and which alerts fire then: cases for `promtool test rules`.
 
-Each case begins with a healthy service and says what is different. What is expected is the whole set of
-alerts that fire, so that one too many is seen as well. tests/test_rules.py runs them.
+Each case begins with a healthy service and says what is different. What is expected is the whole
+set of alerts that fire, so that one too many is seen as well. tests/test_rules.py runs them.
 """
 
 from collections.abc import Mapping
@@ -112,9 +112,14 @@ class Case:
     step: str = "30s"
     every: str = "30s"
     """How often rules are evaluated."""
+    slos: bool = True
+    """Whether slo.yml is there."""
+    hidden: str = "Watchdog"
+    """Alerts that are not looked at."""
 
     def test(self) -> dict[str, Any]:
         """Return the case as promtool reads it."""
+        chosen = f'alertstate="firing", alertname!~"{self.hidden}"'
         pod = {**healthy(self.steps, self.rate), **self.changed}
         found = [*_written(pod, POD), *_written({"up": level((1, self.steps))}, SELF)]
         for name, series in self.others.items():
@@ -125,7 +130,7 @@ class Case:
             "input_series": found,
             "promql_expr_test": [
                 {
-                    "expr": f'count by ({BY}) (ALERTS{{alertstate="firing", alertname!="Watchdog"}})',
+                    "expr": f"count by ({BY}) (ALERTS{{{chosen}}})",
                     "eval_time": f"{minute}m",
                     "exp_samples": [
                         {"labels": _selector(dict(each)), "value": 1} for each in firing
