@@ -94,6 +94,8 @@ def mutants() -> Iterator[Mutant]:
     """Yield each fault."""
     for file in ("alerts.yml", "slo.yml", "targets.yml", "limits.yml", "prometheus.yml"):
         for name, start, rule in rules_of(file):
+            if name == "credenza:slo_bound:seconds":  # its value is for readers: `le` chooses
+                rule = rule.partition("        expr:")[0]  # noqa: PLW2901 - what counts of it
             for at, end, text in _changes(rule):
                 yield Mutant(file, start + at, start + end, text, name)
 
@@ -143,7 +145,7 @@ CHANGES: dict[str, Callable[[str], Iterator[str]]] = {
     r"\n +and (?!on)": _or,
     r"\n +(?:and|or|unless) [^\n]+(?<!\()(?=\n)": _nothing,
     r"(?<=[<>=] )-?[\d.]+(?=\s|$)": _other_numbers,
-    r"(?<=vector\()[\d.]+": _other_numbers,
+    r"(?<=vector\()[\d.]+(?=\)\n)": _other_numbers,
     r"(?<=expr: )30(?= )": _other_numbers,
     r"(?<=ratio_rate)\w+(?=\{| >)": _other_windows,
     r"(?<=\[)\w+(?=\])": _other_windows,

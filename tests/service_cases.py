@@ -14,7 +14,12 @@ STEPS = 60
 BUSY = 'credenza_database_connections{state="busy"}'
 WAITING = 'credenza_groups_waiting{kind="create"}'
 WAITS = "credenza_database_wait_seconds"
-TOTALS = ("rule_evaluation_failures", "rule_group_iterations_missed", "notifications_dropped")
+GROUP = '{rule_group="/etc/prometheus-rules/slo.yml;credenza-sli"}'
+TOTALS = (
+    f"rule_evaluation_failures_total{GROUP}",
+    f"rule_group_iterations_missed_total{GROUP}",
+    "notifications_dropped_total",
+)
 STORAGE = (
     "wal_corruptions",
     "wal_writes_failed",
@@ -234,22 +239,25 @@ _EACH = (
     itself(
         "PrometheusRuleFailures",
         18,
-        {"prometheus_rule_evaluation_failures_total": growing((0, 20), (1, 40))},
+        {f"prometheus_rule_evaluation_failures_total{GROUP}": growing((0, 20), (1, 40))},
         severity="page",
     ),
     itself(
         "PrometheusMissesEvaluations",
         25,
-        {"prometheus_rule_group_iterations_missed_total": growing((0, 20), (1, 40))},
+        {f"prometheus_rule_group_iterations_missed_total{GROUP}": growing((0, 20), (1, 40))},
     ),
     *(
         itself(
             "PrometheusNotificationsFail",
             18,
-            {f"prometheus_notifications_{name}_total": growing((0, 20), (1, 40))},
+            {name: growing((0, 20), (1, 40))},
             severity="page",
         )
-        for name in ("errors", "dropped")
+        for name in (
+            'prometheus_notifications_errors_total{alertmanager="http://alertmanager:9093/api/v2"}',
+            "prometheus_notifications_dropped_total",
+        )
     ),
     *(
         itself(
@@ -268,7 +276,7 @@ _EACH = (
         "",
         25,
         {
-            **{f"prometheus_{name}_total": growing((0, STEPS)) for name in TOTALS},
+            **{f"prometheus_{name}": growing((0, STEPS)) for name in TOTALS},
             **{f"prometheus_tsdb_{name}_total": growing((0, STEPS)) for name in STORAGE},
             "prometheus_config_last_reload_successful": level((1, STEPS)),
         },

@@ -181,6 +181,18 @@ SHORT = (
         {within("PUT", "0.1"): growing((30, 20), (0, 20))},
     ),
     Case(
+        "reads may take longer than 0.05 s",
+        40,
+        {15: ()},
+        {within("GET", "0.05"): growing((30, 20), (0, 20))},
+    ),
+    Case(
+        "invalidations may take longer than 0.1 s",
+        40,
+        {15: ()},
+        {invalidated("0.1"): growing((30, 20), (0, 20))},
+    ),
+    Case(
         "exports take as long as they take",
         40,
         {15: ()},

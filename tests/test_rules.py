@@ -1,0 +1,160 @@
+"""The rules of Prometheus: what they say, that they are seen everywhere, and that they fire.
+
+tests/slo_cases.py and tests/service_cases.py have what happens; promtool tells what fires then.
+"""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rule_mutants
+from manifests import ROOT, one, render
+from rule_cases import Case
+from rule_mutants import LONG, RULES, SERVICE, SHORT, WITHOUT, promtool
+from test_compose import mounts
+
+MONITORING = ROOT / "monitoring/prometheus"
+FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))}
+EVERY = [rule for file in FILES.values() for group in file["groups"] for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in EVERY if "alert" in rule}
+SECTIONS = ["What it means", "First look", "How to fix it", "How to test it"]
+RUNBOOKS = "https://git.example.com/credenza/blob/main/docs/runbooks/"
+KINDS = {"SHORT": SHORT, "LONG": LONG, "SERVICE": SERVICE, "WITHOUT": WITHOUT}
+PARTS = {
+    f"{name}-{at}": cases[at : at + 12]
+    for name, cases in KINDS.items()
+    for at in range(0, len(cases), 12)
+}
+CASES: tuple[Case, ...] = tuple(itertools.chain(*KINDS.values()))
+
+
+@pytest.fixture(autouse=True)
+def debian() -> None:
+    """Debian's package has both Prometheus and promtool."""
+    for program in ("promtool", "prometheus"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}: apt-get install prometheus")
+
+
+def test_rules_are_valid() -> None:
+    """promtool takes each file, and warns of nothing."""
+    command = ["promtool", "check", "rules", "--lint-fatal", *sorted(RULES.glob("*.yml"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_happens_and_what_fires(part: str) -> None:
+    """In each case exactly the alerts fire that are expected, at the minutes that are given."""
+    assert promtool(PARTS[part]) == ""
+
+
+def test_each_alert_fires_and_is_silent() -> None:
+    """Each alert fires in a case, and is silent in another one that has the same series changed."""
+    fired = set().union(*(case.alerts() for case in CASES))
+    assert fired == set(ALERTS) - {"Watchdog"}
+    silent = {case.name for case in CASES if not case.alerts()}
+    assert len(silent) > 20
+
+
+def test_watchdog_always_fires(tmp_path: Path) -> None:
+    """It fires where nothing else is there, with the text that a receiver sees."""
+    watchdog = ALERTS["Watchdog"]
+    seen = watchdog["annotations"] | {"summary": "Alerts get through: the value is 1."}
+    expected = {"exp_labels": watchdog["labels"], "exp_annotations": seen}
+    test = {"eval_time": "0m", "alertname": "Watchdog", "exp_alerts": [expected]}
+    cases = {
+        "rule_files": [str(RULES / "prometheus.yml")],
+        "tests": [{"interval": "1m", "alert_rule_test": [test]}],
+    }
+    path = tmp_path / "watchdog.yml"
+    path.write_text(yaml.safe_dump(cases))
+    done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_alerts_say_what_to_do(name: str) -> None:
+    """Each alert has a severity, its value in its summary, and a runbook with its four parts."""
+    found = ALERTS[name]
+    severities = {"none"} if name == "Watchdog" else {"page", "ticket"}
+    assert found["labels"]["severity"] in severities
+    annotations = found["annotations"]
+    assert annotations.keys() == {"summary", "description", "runbook_url"}
+    assert "$value" in annotations["summary"]
+    assert len(annotations["description"].split()) > 5
+    assert annotations["runbook_url"] == f"{RUNBOOKS}{name}.md"
+    page = (ROOT / f"docs/runbooks/{name}.md").read_text()
+    assert page.startswith(f"# {name}\n")
+    assert re.findall(r"(?m)^## (.*)$", page) == SECTIONS
+
+
+def test_each_runbook_is_of_an_alert() -> None:
+    """No page is left of an alert that is gone, and the list has each with its severity."""
+    pages = {path.stem for path in (ROOT / "docs/runbooks").glob("*.md")}
+    assert pages == set(ALERTS)
+    listed = (ROOT / "docs/reference/alerts.md").read_text()
+    for name, found in ALERTS.items():
+        line = rf"(?m)^\| \[`{name}`\]\(\.\./runbooks/{name}\.md\) \| {found['labels']['severity']} \|"
+        assert re.search(line, listed), name
+
+
+def test_a_number_of_requests_counts_each_once() -> None:
+    """`30 * sum_over_time` is a number of requests: the rates are recorded each 30 s."""
+    (group,) = [each for each in FILES["slo.yml"]["groups"] if each["name"] == "credenza-sli"]
+    assert group["interval"] == "30s"
+    counts = [rule for rule in EVERY if ":increase" in rule.get("record", "")]
+    assert counts
+    assert all(rule["expr"].startswith("30 * sum_over_time(") for rule in counts)
+
+
+def test_the_same_files_are_seen_everywhere() -> None:
+    """Compose, Kustomize and the chart give Prometheus each file of the rules, and it reads them."""
+    assert mounts("prometheus")["/etc/prometheus-rules"] == RULES
+    for name in ("prometheus.yml", "compose.yml"):
+        read = yaml.safe_load((MONITORING / name).read_text())["rule_files"]
+        assert read == ["/etc/prometheus-rules/*.yml"]
+    data = one(render("dev"), "ConfigMap", "prometheus-rules")["data"]
+    assert data == {path.name: path.read_text() for path in RULES.glob("*.yml")}
+    spec = yaml.safe_load((MONITORING / "stateful-set.yaml").read_text())["spec"]["template"]["spec"]
+    places = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+    assert places["rules"] == "/etc/prometheus-rules"
+
+
+def test_samples_are_kept_as_long_as_rules_look_back() -> None:
+    """The longest window of a rule is shorter than what is kept."""
+    text = (MONITORING / "stateful-set.yaml").read_text()
+    kept = re.search(r"retention\.time=(\d+)d", text)
+    assert kept
+    windows = [int(found) for rule in EVERY for found in re.findall(r"\[(\d+)d\]", rule["expr"])]
+    assert max(windows) == 30 < int(kept[1])
+
+
+@pytest.mark.parametrize("overlay", ["dev", "staging", "prod"])
+def test_the_memory_limit_is_the_replicas(overlay: str) -> None:
+    """The limit that an alert compares with is that of the environment's pods."""
+    objects = render(overlay)
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    text = one(objects, "ConfigMap", "prometheus-rules")["data"]["limits.yml"]
+    (rule,) = yaml.safe_load(text)["groups"][0]["rules"]
+    assert rule == {"record": "credenza:memory_limit:bytes", "expr": f"vector({limit})"}
+
+
+def test_the_operators_rules_are_the_same() -> None:
+    """The PrometheusRule is made of the same files, but for those about Prometheus itself."""
+    made = [sys.executable, str(ROOT / "charts/prometheus_rule.py"), "--check"]
+    assert subprocess.run(made, check=False).returncode == 0
+    path = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
+    groups = yaml.safe_load(path.read_text())["spec"]["groups"]
+    expected = [g for name, file in FILES.items() if name != "prometheus.yml" for g in file["groups"]]
+    assert sorted(groups, key=json.dumps) == sorted(expected, key=json.dumps)
+
+

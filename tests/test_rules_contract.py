@@ -1,0 +1,201 @@
+"""What rules ask for is there: names, labels and bounds are those that a real service shows.
+
+A real Prometheus loads the rules and scrapes the service.
+"""
+
+import itertools
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import Serve
+from rule_mutants import LONG, RULES, SERVICE, SHORT
+from servers import free_port, until
+from service import Running
+from test_dashboards import Prometheus, use
+from test_docs import ROOT
+
+FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))}
+EVERY = [rule for file in FILES.values() for group in file["groups"] for rule in group["rules"]]
+RECORDED = {rule["record"] for rule in EVERY if "record" in rule}
+PAGES = sorted((ROOT / "docs/runbooks").glob("*.md"))
+SELECTOR = re.compile(
+    r"\b(?P<name>(?:credenza|http|process|prometheus)(?:_\w+|:[\w:]+)|up)\b(?:\{(?P<labels>[^}]*)\})?"
+)
+MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
+OF_TARGETS = {"job", "instance", "namespace", "pod", "node"}
+"""Labels that Prometheus gives a target: monitoring/prometheus/prometheus.yml says which."""
+
+MADE = {"alertname", "severity", "slo", "part"}
+"""Labels of rules."""
+
+RARE = {("status", "5xx")}
+"""What a healthy service does not show."""
+
+Labels = Mapping[str, str]
+Seen = Mapping[str, list[Labels]]
+"""Each series that there is, by its name."""
+
+
+class WithRules(Prometheus):
+    """Prometheus with the rules, evaluated each second, and an Alertmanager that is not there."""
+
+    def __init__(self, folder: Path, targets: list[str]) -> None:
+        super().__init__(folder, targets)
+        path = folder / "prometheus.yml"
+        configuration = yaml.safe_load(path.read_text())
+        configuration["rule_files"] = [f"{folder}/rules/*.yml"]
+        nobody = {"static_configs": [{"targets": [f"127.0.0.1:{free_port()}"]}]}
+        configuration["alerting"] = {"alertmanagers": [nobody]}
+        configuration["global"]["evaluation_interval"] = "1s"
+        for job in configuration["scrape_configs"]:
+            if job["job_name"] == "prometheus":
+                job["static_configs"][0]["targets"] = [f"127.0.0.1:{self.port}"]
+        path.write_text(yaml.safe_dump(configuration))
+        (folder / "rules").mkdir()
+        for source in RULES.glob("*.yml"):
+            text = re.sub(r"(?m)^    interval: \w+", "    interval: 1s", source.read_text())
+            (folder / "rules" / source.name).write_text(text)
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Return all rules with their state."""
+        groups = self.get("rules")["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    def seen(self) -> Seen:
+        """Return all series."""
+        found: dict[str, list[Labels]] = {}
+        for labels in self.get("series", **{"match[]": '{__name__=~".+"}'}):
+            found.setdefault(labels.pop("__name__"), []).append(labels)
+        return found
+
+
+@pytest.fixture
+def service(serve: Serve) -> Running:
+    """A service that has a port for metrics."""
+    return serve(metrics_port=free_port())
+
+
+@pytest.fixture
+def prometheus(folder: Path, service: Running) -> Iterator[WithRules]:
+    """Prometheus, which scrapes it."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs Debian's Prometheus: apt-get install prometheus")
+    server = WithRules(folder, [f"127.0.0.1:{service.settings['metrics_port']}"]).start()
+    yield server
+    server.stop()
+
+
+def unknown(texts: Iterable[str], seen: Seen) -> set[str]:
+    """Return what texts ask for and no series has: a name, a label, or a value."""
+    return {fault for text in texts for fault in _unknown(text, seen)}
+
+
+def _unknown(text: str, seen: Seen) -> Iterator[str]:
+    for found in SELECTOR.finditer(text):
+        name = found["name"]
+        if name not in seen:
+            yield name
+            continue
+        for label, operator, value in MATCHER.findall(found["labels"] or ""):
+            values = {labels[label] for labels in seen[name] if label in labels}
+            if not values and label not in OF_TARGETS:
+                yield f"{name}: {label}"
+            if operator in {"=", "=~"} and label not in OF_TARGETS:
+                yield from (
+                    f"{name}: {label}={part}"
+                    for part in value.split("|")
+                    if (label, part) not in RARE and not any(re.fullmatch(part, v) for v in values)
+                )
+    known = {label for series in seen.values() for labels in series for label in labels}
+    for inside in re.findall(r"\b(?:by|on|ignoring) \(([\w, ]*)\)", text):
+        yield from set(inside.split(", ")) - known - OF_TARGETS - MADE - {""}
+
+
+def told() -> list[str]:
+    """Return all expressions of rules, and the pages that tell what to ask."""
+    return [rule["expr"] for rule in EVERY] + [page.read_text() for page in PAGES]
+
+
+def bounds() -> list[str]:
+    """Return the buckets that the bounds of the SLOs choose, as selectors."""
+    metric = "http_request_duration_seconds_bucket"
+    metrics = {"freshness": "credenza_cache_invalidation_seconds_bucket"}
+    rules = [rule["labels"] for rule in EVERY if rule.get("record") == "credenza:slo_bound:seconds"]
+    return [f'{metrics.get(each["slo"], metric)}{{le="{each["le"]}"}}' for each in rules]
+
+
+def strange(seen: Seen) -> set[str]:
+    """Return series of the cases for promtool whose name, labels or bucket no real one has."""
+    forms = {(name, *_form(labels)) for name, series in seen.items() for labels in series}
+    used = {
+        each["series"]
+        for case in (*SHORT, *LONG, *SERVICE)
+        for each in case.test()["input_series"]
+    }
+    faults = set()
+    for series in used:
+        name, _, inside = series.partition("{")
+        labels = {label: value for label, _, value in MATCHER.findall(inside)}
+        if (name, *_form(labels)) not in forms:
+            faults.add(series)
+    return faults
+
+
+def _form(labels: Labels) -> tuple[str, ...]:
+    """Return the names of the labels that are a series' own, and its bound."""
+    own = sorted(set(labels) - OF_TARGETS)
+    return (*own, labels.get("le", ""))
+
+
+@pytest.mark.timeout(300)
+def test_rules_ask_for_what_there_is(service: Running, prometheus: WithRules) -> None:
+    """Each rule evaluates; each name, label, value and bound that one asks for is there."""
+    names, expected = itertools.count(1), [*told(), *bounds()]
+
+    def known() -> bool:
+        with service.client() as client:
+            use(client, names)
+            client.head("/data").raise_for_status()
+        return not unknown(expected, prometheus.seen())
+
+    try:
+        until(known, "something that rules ask for")
+    except TimeoutError:
+        assert unknown(expected, prometheus.seen()) == set()
+    until(lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"}, "rules in good health")
+    seen = prometheus.seen()
+    assert RECORDED <= seen.keys()
+    assert strange(seen) == set()
+    assert_a_renamed_metric_is_seen(seen)
+    assert_nothing_fires(prometheus)
+
+
+def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
+    """Fail unless each metric that a rule asks for is missed where the service calls it another."""
+    asked = {found["name"] for text in told() for found in SELECTOR.finditer(text)}
+    for name in asked - RECORDED:
+        without = {other: series for other, series in seen.items() if other != name}
+        assert name in unknown(told(), without), name
+    without_le = {
+        name: [labels for labels in series if labels.get("le") != "0.25"]
+        for name, series in seen.items()
+    }
+    assert any("le=0.25" in fault for fault in unknown(bounds(), without_le))
+    assert unknown(['credenza_database_up{job="credenza", stage="x"}'], seen)
+    assert unknown(["sum by (handle) (http_requests_total)"], seen) == {"handle"}
+
+
+def assert_nothing_fires(prometheus: WithRules) -> None:
+    """Fail unless the one alert that fires is the one that always does; latency may be the test's."""
+    firing = {
+        each["labels"]["alertname"]
+        for each in prometheus.get("alerts")["alerts"]
+        if each["state"] == "firing"
+    }
+    assert {name for name in firing if "Latency" not in name} == {"Watchdog"}
