@@ -114,6 +114,8 @@ class Case:
     """How often rules are evaluated."""
     slos: bool = True
     """Whether slo.yml is there."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """What expressions are at the end."""
     hidden: str = "Watchdog"
     """Alerts that are not looked at."""
 
@@ -137,6 +139,14 @@ class Case:
                     ],
                 }
                 for minute, firing in self.expected.items()
+            ]
+            + [
+                {
+                    "expr": expression,
+                    "eval_time": f"{max(self.expected)}m",
+                    "exp_samples": [{"labels": "{}", "value": value}],
+                }
+                for expression, value in self.values.items()
             ],
         }
 

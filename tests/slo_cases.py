@@ -44,10 +44,45 @@ def idle(steps: int) -> dict[str, str | None]:
     return {**asked, requests("GET", "2xx", "/health/ready"): growing((1, steps))}
 
 
+def share(failed: float, late: float) -> dict[str, str]:
+    """Return a service of which so large a share is bad, of everything."""
+    buckets = (within("GET", "0.1"), within("PUT", "0.25"), invalidated("0.25"))
+    return {
+        **{
+            requests(method, "5xx"): growing((0, 2), (3000 * failed, 38))
+            for method in ("GET", "PUT")
+        },
+        **{bucket: growing((3000 * (1 - late), 40)) for bucket in buckets},
+    }
+
+
+NOTHING_SPENT = {
+    **{
+        f"count(credenza:slo_errors:ratio_rate{window} == 0)": 5.0
+        for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
+    },
+    "count(credenza:slo_budget_left:ratio30d == 1)": 5.0,
+}
+
 SHORT = (
     Case("healthy", 70, {10: (), 34: ()}),
-    Case("no traffic", 50, {4: (), 24: ()}, rate=0),
-    Case("nobody has asked yet", 50, {24: ()}, idle(50)),
+    Case("no traffic", 50, {4: (), 24: ()}, rate=0, values=NOTHING_SPENT),
+    Case("nobody has asked yet", 50, {24: ()}, idle(50), values=NOTHING_SPENT),
+    Case(
+        "a little more than the budgets allow",
+        40,
+        {
+            13: (
+                READS_SLOWLY,
+                WRITES_SLOWLY,
+                *(slow(f"{kind}-latency")[1] for kind in ("read", "write")),
+                alert("CredenzaFreshnessBurnsSlowly", "ticket", slo="freshness"),
+            )
+        },
+        share(0.0015, 0.015),
+        rate=3000,
+    ),
+    Case("a little less than they allow", 40, {19: ()}, share(0.0007, 0.007), rate=3000),
     Case(
         "all reads fail for 10 minutes, and nothing had failed before",
         180,
@@ -243,7 +278,7 @@ def days(
         {60 * hour: firing for hour, firing in expected.items()},
         changed,
         step="2m",
-        every="30m",
+        every="1h",
     )
 
 
@@ -260,8 +295,8 @@ LONG = (
     ),
     hours(
         "0.8 % fail for hours: that is one",
-        {398: (), 790: (*EARLY, READS_SPENT)},
-        *((0, 400), (24, 400)),
+        {98: (), 398: (*EARLY, READS_SPENT)},
+        *((0, 100), (24, 300)),
     ),
     days(
         "0.12 % fail for three days, and then no more",
@@ -271,8 +306,8 @@ LONG = (
     days("0.08 % fail: the budget is for that", {30: ()}, (3e4, 0.0008, 31)),
     days(
         "0.5 % fail on a day of little traffic, and then no more",
-        {47: (), 71: (READS_SLOWLY,), 75: ()},
-        *((3e4, 0, 48), (3e3, 0.005, 24), (3e3, 0, 4)),
+        {47: (), 73: (READS_SLOWLY,), 77: ()},
+        *((3e4, 0, 48), (3e3, 0.005, 26), (3e3, 0, 4)),
     ),
     days(
         "0.2 % fail on a day of little traffic",

@@ -50,7 +50,10 @@ MANAGED: dict[str, Any] = {"managedServices": {"enabled": True}, "replicaCount":
 CONTEXTS: dict[str, dict[str, Any]] = {
     "secrets made": {
         **MANAGED,
-        **{name: {"enabled": True} for name in ("backup", "ingress", "pgbouncer", "prometheusOperator")},
+        **{
+            name: {"enabled": True}
+            for name in ("backup", "ingress", "pgbouncer", "prometheusOperator")
+        },
         "autoscaling": {"enabled": True, "minReplicas": 4, "requestsPerSecond": 1},
         "secrets": {
             "create": True,

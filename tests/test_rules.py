@@ -102,7 +102,9 @@ def test_each_runbook_is_of_an_alert() -> None:
     assert pages == set(ALERTS)
     listed = (ROOT / "docs/reference/alerts.md").read_text()
     for name, found in ALERTS.items():
-        line = rf"(?m)^\| \[`{name}`\]\(\.\./runbooks/{name}\.md\) \| {found['labels']['severity']} \|"
+        line = (
+            rf"(?m)^\| \[`{name}`\]\(\.\./runbooks/{name}\.md\) \| {found['labels']['severity']} \|"
+        )
         assert re.search(line, listed), name
 
 
@@ -123,7 +125,9 @@ def test_the_same_files_are_seen_everywhere() -> None:
         assert read == ["/etc/prometheus-rules/*.yml"]
     data = one(render("dev"), "ConfigMap", "prometheus-rules")["data"]
     assert data == {path.name: path.read_text() for path in RULES.glob("*.yml")}
-    spec = yaml.safe_load((MONITORING / "stateful-set.yaml").read_text())["spec"]["template"]["spec"]
+    spec = yaml.safe_load((MONITORING / "stateful-set.yaml").read_text())["spec"]["template"][
+        "spec"
+    ]
     places = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
     assert places["rules"] == "/etc/prometheus-rules"
 
@@ -154,7 +158,7 @@ def test_the_operators_rules_are_the_same() -> None:
     assert subprocess.run(made, check=False).returncode == 0
     path = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
     groups = yaml.safe_load(path.read_text())["spec"]["groups"]
-    expected = [g for name, file in FILES.items() if name != "prometheus.yml" for g in file["groups"]]
+    expected = [
+        g for name, file in FILES.items() if name != "prometheus.yml" for g in file["groups"]
+    ]
     assert sorted(groups, key=json.dumps) == sorted(expected, key=json.dumps)
-
-

@@ -134,9 +134,7 @@ def strange(seen: Seen) -> set[str]:
     """Return series of the cases for promtool whose name, labels or bucket no real one has."""
     forms = {(name, *_form(labels)) for name, series in seen.items() for labels in series}
     used = {
-        each["series"]
-        for case in (*SHORT, *LONG, *SERVICE)
-        for each in case.test()["input_series"]
+        each["series"] for case in (*SHORT, *LONG, *SERVICE) for each in case.test()["input_series"]
     }
     faults = set()
     for series in used:
