@@ -156,6 +156,13 @@ SHORT = (
         {9: (), 16: (FEW,)},
         {requests("GET", "5xx", f"/v1/{n}"): f"_x20 {level((1, 40))}" for n in range(6)},
         rate=0,
+        values={
+            f"round(sum(credenza:slo_{counted}))": 6.0
+            for counted in (
+                *(f"failures:increase{window}" for window in ("1h", "6h", "1d", "3d", "30d")),
+                'requests:increase1h{slo="read-availability"}',
+            )
+        },
     ),
     Case(
         "a target is found whose failures were long ago",

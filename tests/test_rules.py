@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import rule_mutants
 from manifests import ROOT, one, render
 from rule_cases import Case
 from rule_mutants import LONG, RULES, SERVICE, SHORT, WITHOUT, promtool
@@ -44,7 +43,7 @@ def debian() -> None:
 
 
 def test_rules_are_valid() -> None:
-    """promtool takes each file, and warns of nothing."""
+    """Promtool takes each file, and warns of nothing."""
     command = ["promtool", "check", "rules", "--lint-fatal", *sorted(RULES.glob("*.yml"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
