@@ -1,6 +1,6 @@
 """Write the PrometheusRule of k8s/ from monitoring/prometheus/rules, or check that it is current.
 
-The chart's is made from the same files by its template; Kustomize cannot read one file into another.
+The chart's is made from the same files by its template; Kustomize cannot read a file into another.
 """  # noqa: INP001 - a script beside the chart
 
 import argparse
@@ -12,7 +12,9 @@ import yaml
 
 ROOT: Final = Path(__file__).parent.parent
 PLACE: Final = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
-NOTE: Final = "# Made by charts/prometheus_rule.py from monitoring/prometheus/rules; see `make docs`.\n"
+NOTE: Final = (
+    "# Made by charts/prometheus_rule.py from monitoring/prometheus/rules by `make docs`.\n"
+)
 FILES: Final = ("alerts", "slo", "targets", "limits")
 """All but those about Prometheus itself: the operator's has its own."""
 

@@ -163,6 +163,8 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     every = (*SERVICE, *WITHOUT, *SHORT, *LONG)
     if mutant.file in {"slo.yml", "targets.yml"}:
         return (*SHORT, *LONG, *WITHOUT)
+    if mutant.file == "limits.yml":
+        return SERVICE
     firing = [case for case in every if mutant.rule in case.alerts()]
     changed = {name.partition("{")[0] for case in firing for name in case.changed}
     changed |= {
@@ -182,7 +184,7 @@ def _touches(case: Case, metrics: set[str]) -> bool:
     )
 
 
-def killed(mutant: Mutant) -> bool:
+def killed(mutant: Mutant, cases: Sequence[Case] = ()) -> bool:
     """Tell whether a case sees the fault; a rule that Prometheus refuses is seen by itself."""
     with tempfile.TemporaryDirectory() as folder:
         rules = Path(folder, "rules")
@@ -190,7 +192,7 @@ def killed(mutant: Mutant) -> bool:
         path = rules / mutant.file
         text = path.read_text()
         path.write_text(text[: mutant.start] + mutant.text + text[mutant.end :])
-        cases = concerned(mutant)
+        cases = cases or concerned(mutant)
         return any(promtool(cases[at : at + 4], rules) for at in range(0, len(cases), 4))
 
 

@@ -126,7 +126,11 @@ _EACH = (
         "statements wait for connections",
         STEPS,
         {15: (), 27: (alert("CredenzaPoolWaits", "ticket", POD),)},
-        {f'{WAITS}_bucket{{le="{n}"}}': growing((30, 20), (15, 40)) for n in ("0.1", "0.25")},
+        {
+            **{f'{WAITS}_bucket{{le="{n}"}}': growing((5, 20), (2, 40)) for n in ("0.1", "0.25")},
+            **{f'{WAITS}_bucket{{le="{n}"}}': growing((5, STEPS)) for n in ("0.5", "+Inf")},
+            f"{WAITS}_count": growing((5, STEPS)),
+        },
     ),
     Case(
         "statements wait a little",
@@ -140,8 +144,8 @@ _EACH = (
         {27: ()},
         {
             **{f'{WAITS}_bucket{{le="{n}"}}': growing((0, STEPS)) for n in ("0.1", "0.25")},
-            **{f'{WAITS}_bucket{{le="{n}"}}': growing((1, STEPS)) for n in ("0.5", "+Inf")},
-            f"{WAITS}_count": growing((1, STEPS)),
+            **{f'{WAITS}_bucket{{le="{n}"}}': growing((2, STEPS)) for n in ("0.5", "+Inf")},
+            f"{WAITS}_count": growing((2, STEPS)),
         },
     ),
     *(database(kind, 12) for kind in ("away", "busy", "failed", "timeout", "refused")),

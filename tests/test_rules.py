@@ -16,7 +16,16 @@ import yaml
 
 from manifests import ROOT, one, render
 from rule_cases import Case
-from rule_mutants import LONG, RULES, SERVICE, SHORT, WITHOUT, promtool
+from rule_mutants import (
+    LONG,
+    RULES,
+    SERVICE,
+    SHORT,
+    WITHOUT,
+    killed,
+    mutants,
+    promtool,
+)
 from test_compose import mounts
 
 MONITORING = ROOT / "monitoring/prometheus"
@@ -117,7 +126,7 @@ def test_a_number_of_requests_counts_each_once() -> None:
 
 
 def test_the_same_files_are_seen_everywhere() -> None:
-    """Compose, Kustomize and the chart give Prometheus each file of the rules, and it reads them."""
+    """Compose, Kustomize and the chart give Prometheus each file of the rules; it reads them."""
     assert mounts("prometheus")["/etc/prometheus-rules"] == RULES
     for name in ("prometheus.yml", "compose.yml"):
         read = yaml.safe_load((MONITORING / name).read_text())["rule_files"]
@@ -161,3 +170,94 @@ def test_the_operators_rules_are_the_same() -> None:
         g for name, file in FILES.items() if name != "prometheus.yml" for g in file["groups"]
     ]
     assert sorted(groups, key=json.dumps) == sorted(expected, key=json.dumps)
+
+
+FAULTS = {
+    "a condition is an alternative": (
+        *("CredenzaAvailabilityBurnsFast", "'and' is 'or'"),
+        "2 % fail for half an hour: that is no page",
+    ),
+    "a factor is lower": (
+        *("CredenzaAvailabilityBurnsFast", "'14.4' is '7.2'"),
+        "2 % fail for half an hour: that is no page",
+    ),
+    "a factor is higher": (
+        *("CredenzaAvailabilityBurnsFast", "'14.4' is '28.8'"),
+        "a fifth of the reads fails for 5 minutes",
+    ),
+    "the other factor is higher": (
+        *("CredenzaAvailabilityBurnsFast", "'6' is '12'"),
+        "0.8 % fail for hours: that is one",
+    ),
+    "a long window is short": (
+        *("CredenzaAvailabilityBurnsFast", "'1h' is '5m'"),
+        "2 % fail for half an hour: that is no page",
+    ),
+    "a short window is long": (
+        *("CredenzaAvailabilityBurnsFast", "'5m' is '1h'"),
+        "a fifth of the reads fails for 5 minutes",
+    ),
+    "few failures are a ratio": (
+        *("CredenzaAvailabilityBurnsFast", "'and credenza:slo_failures:increase1h"),
+        "four reads of 240 an hour are no ratio",
+    ),
+    "no traffic gives no number": (
+        *("credenza:slo_errors:ratio_rate1h", "'> 0' is ''"),
+        "no traffic",
+    ),
+    "no series gives no number": (
+        *("credenza:slo_failures:rate5m", "'or 0 * count by (job, namespace)"),
+        "nobody has asked yet",
+    ),
+    "namespaces are mixed": (
+        *("credenza:slo_failures:rate5m", "'job, namespace' is 'job'"),
+        "staging fails, and production does not",
+    ),
+    "the first failures are not seen": (
+        *("credenza:http_requests:rate5m", "'or process_start_time_seconds"),
+        "a process has just begun, and fails at once",
+    ),
+    "probes are users": (
+        *("credenza:http_requests:rate5m", "'handler!~"),
+        "probes and scrapes are no users",
+    ),
+    "a target is lower": (
+        *("credenza:slo_objective:ratio", "'0.999' is '0.998'"),
+        "a little more than the budgets allow",
+    ),
+    "a target is higher": (
+        *("credenza:slo_objective:ratio", "'0.99' is '0.995'"),
+        "a little less than they allow",
+    ),
+    "another bucket": (
+        *("credenza:slo_bound:seconds", "'0.1' is '0.05'"),
+        "reads may take longer than 0.05 s",
+    ),
+    "little traffic is any traffic": (
+        *("CredenzaFewRequestsFail", "'and credenza:slo_requests"),
+        "eight reads of 240 an hour neither",
+    ),
+    "it does not wait": (
+        *("CredenzaDatabaseUnreachable", "'for: 1m' is ''"),
+        "the database is away for half a minute",
+    ),
+    "a kind is lost": (
+        *("CredenzaDatabaseErrors", "'job, namespace, kind' is 'job, namespace'"),
+        "12 failures: away",
+    ),
+    "what is gone is not missed": (
+        *("CredenzaDown", "'or absent_over_time"),
+        "there was never one",
+    ),
+}
+"""What is wrong; the rule that it is wrong in, what it is, and the case that sees it."""
+
+
+@pytest.mark.parametrize("wrong", FAULTS)
+def test_faults_are_seen(wrong: str) -> None:
+    """A fault in a rule is seen by a case; `python tests/rule_mutants.py` tries all of them."""
+    rule, change, name = FAULTS[wrong]
+    found = [each for each in mutants() if each.rule == rule and change in each.name()]
+    (case,) = (each for each in CASES if each.name == name)
+    assert promtool([case]) == ""
+    assert killed(found[0], [case])

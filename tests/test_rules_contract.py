@@ -190,7 +190,7 @@ def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
 
 
 def assert_nothing_fires(prometheus: WithRules) -> None:
-    """Fail unless the one alert that fires is the one that always does; latency may be the test's."""
+    """Fail unless the alert that always fires is the only one; latency may be the test's."""
     firing = {
         each["labels"]["alertname"]
         for each in prometheus.get("alerts")["alerts"]
