@@ -112,8 +112,8 @@ class Case:
     step: str = "30s"
     every: str = "30s"
     """How often rules are evaluated."""
-    slos: bool = True
-    """Whether slo.yml is there."""
+    without: tuple[str, ...] = ()
+    """Files of rules that are not there."""
     values: Mapping[str, float] = field(default_factory=dict)
     """What expressions are at the end."""
     hidden: str = "Watchdog"

@@ -53,9 +53,9 @@ def promtool(cases: Sequence[Case], rules: Path = RULES) -> str:
     """Return what promtool finds wrong with the rules in these cases; empty: nothing."""
     said = []
     with tempfile.TemporaryDirectory() as folder:
-        for (every, slos), group in groupby(cases, lambda case: (case.every, case.slos)):
+        for (every, without), group in groupby(cases, lambda case: (case.every, case.without)):
             path = Path(folder, "cases.yml")
-            path.write_text(yaml.safe_dump(_file(list(group), rules, every, slos=slos), width=1e6))
+            path.write_text(yaml.safe_dump(_file(list(group), rules, every, without), width=1e6))
             done = subprocess.run(
                 ["promtool", "test", "rules", path], capture_output=True, text=True, check=False
             )
@@ -64,17 +64,13 @@ def promtool(cases: Sequence[Case], rules: Path = RULES) -> str:
     return "\n".join(said)
 
 
-def _file(cases: list[Case], rules: Path, every: str, *, slos: bool) -> dict[str, Any]:
-    files = [str(path) for path in sorted(rules.glob("*.yml")) if slos or path.stem != "slo"]
-    groups = (
-        ORDER
-        if slos
-        else [name for name in ORDER if not name.startswith(("credenza-b", "credenza-sli"))]
-    )
+def _file(cases: list[Case], rules: Path, every: str, without: tuple[str, ...]) -> dict[str, Any]:
+    files = [path for path in sorted(rules.glob("*.yml")) if path.stem not in without]
+    there = set(re.findall(r"(?m)^  - name: (\S+)", "".join(path.read_text() for path in files)))
     return {
-        "rule_files": files,
+        "rule_files": [str(path) for path in files],
         "evaluation_interval": every,
-        "group_eval_order": groups,
+        "group_eval_order": [name for name in ORDER if name in there],
         "tests": [case.test() for case in cases],
     }
 
@@ -170,7 +166,7 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     changed |= {
         name.partition("{")[0] for case in firing for some in case.others.values() for name in some
     }
-    if mutant.file == "alerts.yml" and any(not case.slos for case in firing):
+    if mutant.file == "alerts.yml" and all("slo" in case.without for case in firing):
         every = (*SERVICE, *WITHOUT)
     near = [case for case in every if case not in firing and _touches(case, changed)]
     return (*firing, *near)

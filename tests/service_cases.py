@@ -3,6 +3,7 @@
 They run without slo.yml, as they are many.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rule_cases import POD, SECOND, SELF, Case, Series, alert, growing, healthy, invalidated, level
@@ -15,10 +16,12 @@ BUSY = 'credenza_database_connections{state="busy"}'
 WAITING = 'credenza_groups_waiting{kind="create"}'
 WAITS = "credenza_database_wait_seconds"
 GROUP = '{rule_group="/etc/prometheus-rules/slo.yml;credenza-sli"}'
+RECEIVER = '{alertmanager="http://alertmanager:9093/api/v2/alerts"}'
 TOTALS = (
-    f"rule_evaluation_failures_total{GROUP}",
-    f"rule_group_iterations_missed_total{GROUP}",
-    "notifications_dropped_total",
+    "prometheus_notifications_dropped_total",
+    f"prometheus_notifications_errors_total{RECEIVER}",
+    f"prometheus_rule_evaluation_failures_total{GROUP}",
+    f"prometheus_rule_group_iterations_missed_total{GROUP}",
 )
 STORAGE = (
     "wal_corruptions",
@@ -29,6 +32,9 @@ STORAGE = (
     "head_truncations_failed",
     "reloads_failures",
 )
+
+
+LACK = alert("CredenzaSLOWithoutData", "ticket", {})
 
 
 def nothing(steps: int) -> Series:
@@ -60,15 +66,14 @@ def database(kind: str, number: float) -> Case:
     return Case(f"{number} failures: {kind}", STEPS, {9: (), 15: found, 29: ()}, changed)
 
 
-def itself(
-    name: str, minute: int, changed: Series, *, fires: bool = True, severity: str = "ticket"
-) -> Case:
-    """Return a case of Prometheus itself."""
-    found = (alert(name, severity, SELF),) if fires else ()
-    return Case(
-        f"Prometheus: {', '.join(changed)}", STEPS, {minute: found}, others={"prometheus": changed}
-    )
+def itself(name: str, expected: Sequence[int], changed: Series, severity: str = "ticket") -> Case:
+    """Return a case of Prometheus itself: at which minutes it fires, and no longer at the end."""
+    found = {minute: (alert(name, severity, SELF),) for minute in expected}
+    title = f"Prometheus: {', '.join(changed)}"
+    return Case(title, STEPS, {9: (), 13: (), 29: ()} | found, others={"prometheus": changed})
 
+
+TEN_MINUTES = growing((0, 20), (1, 20), (0, 20))
 
 _EACH = (
     Case(
@@ -80,6 +85,14 @@ _EACH = (
             "up": f"{level((1, 20))} stale _x29 {level((1, 10))}",
             'credenza_build_info{version="0.1.0"}': f"{level((1, 20))} stale _x29 {level((1, 10))}",
         },
+    ),
+    Case(
+        "all replicas have been gone for three hours",
+        200,
+        {160: (alert("CredenzaDown", "page"),)},
+        gone(10, 190),
+        step="1m",
+        every="2m",
     ),
     Case(
         "there was never one",
@@ -121,15 +134,37 @@ _EACH = (
         {14: (), 16: (alert("CredenzaPoolExhausted", "ticket", POD),), 29: ()},
         {BUSY: level((3, 20), (10, 30), (3, 10))},
     ),
+    Case(
+        "sixteen invalidations take long, and there are no others",
+        STEPS,
+        {27: (alert("CredenzaInvalidationsLate", "ticket"),)},
+        {
+            **{invalidated(bound): growing((0, STEPS)) for bound in ("0.1", "0.25", "1.0")},
+            **{invalidated(bound): growing((0, 36), (2, 8), (0, 16)) for bound in ("2.5", "+Inf")},
+            "credenza_cache_invalidation_seconds_count": growing((0, 36), (2, 8), (0, 16)),
+        },
+    ),
+    Case(
+        "all connections are idle",
+        STEPS,
+        {20: ()},
+        {
+            BUSY: level((0, STEPS)),
+            'credenza_database_connections{state="idle"}': level((10, STEPS)),
+        },
+    ),
     Case("nine of ten connections are busy", STEPS, {20: ()}, {BUSY: at(10, 9, 3)}),
     Case(
         "statements wait for connections",
-        STEPS,
-        {15: (), 27: (alert("CredenzaPoolWaits", "ticket", POD),)},
+        90,
+        {15: (), 27: (alert("CredenzaPoolWaits", "ticket", POD),), 44: ()},
         {
-            **{f'{WAITS}_bucket{{le="{n}"}}': growing((5, 20), (2, 40)) for n in ("0.1", "0.25")},
-            **{f'{WAITS}_bucket{{le="{n}"}}': growing((5, STEPS)) for n in ("0.5", "+Inf")},
-            f"{WAITS}_count": growing((5, STEPS)),
+            **{
+                f'{WAITS}_bucket{{le="{n}"}}': growing((5, 20), (2, 40), (5, 30))
+                for n in ("0.1", "0.25")
+            },
+            **{f'{WAITS}_bucket{{le="{n}"}}': growing((5, 90)) for n in ("0.5", "+Inf")},
+            f"{WAITS}_count": growing((5, 90)),
         },
     ),
     Case(
@@ -157,10 +192,10 @@ _EACH = (
         {"credenza_cache_breaker_open": level((0, 20), (1, 30), (0, 10))},
     ),
     Case(
-        "3 % of the invalidations take more than a second",
+        "1.5 % of the invalidations take more than a second",
         STEPS,
         {10: (), 28: (alert("CredenzaInvalidationsLate", "ticket"),)},
-        {invalidated(bound): growing((30, 20), (29.1, 40)) for bound in ("0.1", "0.25", "1.0")},
+        {invalidated(bound): growing((30, 20), (29.55, 40)) for bound in ("0.1", "0.25", "1.0")},
     ),
     Case(
         "they take half a second",
@@ -169,25 +204,25 @@ _EACH = (
         {invalidated(bound): growing((30, 20), (29.1, 40)) for bound in ("0.1", "0.25")},
     ),
     Case(
-        "two invalidations take long, and there are no others",
+        "eight invalidations take long, and there are no others",
         STEPS,
         {28: ()},
         {
             **{invalidated(bound): growing((0, STEPS)) for bound in ("0.1", "0.25", "1.0")},
-            **{invalidated(bound): growing((0, 44), (1, 2), (0, 14)) for bound in ("2.5", "+Inf")},
-            "credenza_cache_invalidation_seconds_count": growing((0, 44), (1, 2), (0, 14)),
+            **{invalidated(bound): growing((0, 36), (1, 8), (0, 16)) for bound in ("2.5", "+Inf")},
+            "credenza_cache_invalidation_seconds_count": growing((0, 36), (1, 8), (0, 16)),
         },
     ),
     Case(
         "requests are refused",
         STEPS,
-        {10: (), 18: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
+        {10: (), 16: (), 18: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
         {"credenza_requests_refused_total": growing((0, 20), (2, 20), (0, 20))},
     ),
     Case(
         "a few requests are refused",
         STEPS,
-        {18: ()},
+        {29: ()},
         {"credenza_requests_refused_total": growing((0, 20), (0.5, 40))},
     ),
     Case(
@@ -242,54 +277,45 @@ _EACH = (
     ),
     itself(
         "PrometheusRuleFailures",
-        18,
-        {f"prometheus_rule_evaluation_failures_total{GROUP}": growing((0, 20), (1, 40))},
-        severity="page",
+        [18],
+        {f"prometheus_rule_evaluation_failures_total{GROUP}": TEN_MINUTES},
+        "page",
     ),
     itself(
         "PrometheusMissesEvaluations",
-        25,
-        {f"prometheus_rule_group_iterations_missed_total{GROUP}": growing((0, 20), (1, 40))},
+        [25, 29],
+        {f"prometheus_rule_group_iterations_missed_total{GROUP}": TEN_MINUTES},
     ),
     *(
-        itself(
-            "PrometheusNotificationsFail",
-            18,
-            {name: growing((0, 20), (1, 40))},
-            severity="page",
-        )
-        for name in (
-            'prometheus_notifications_errors_total{alertmanager="http://alertmanager:9093/api/v2"}',
-            "prometheus_notifications_dropped_total",
-        )
+        itself("PrometheusNotificationsFail", [18], {name: TEN_MINUTES}, "page")
+        for name in (f"prometheus_notifications_errors_total{RECEIVER}", TOTALS[0])
     ),
     *(
         itself(
             "PrometheusStorageFails",
-            15,
+            [13, 29],
             {f"prometheus_tsdb_{name}_total": growing((0, 20), (1, 1), (0, 39))},
         )
         for name in STORAGE
     ),
     itself(
         "PrometheusConfigurationRefused",
-        16,
-        {"prometheus_config_last_reload_successful": at(10, 0, 1)},
+        [18],
+        {"prometheus_config_last_reload_successful": level((1, 20), (0, 20), (1, 20))},
     ),
     itself(
         "",
-        25,
+        [],
         {
-            **{f"prometheus_{name}": growing((0, STEPS)) for name in TOTALS},
+            **{name: growing((0, STEPS)) for name in TOTALS},
             **{f"prometheus_tsdb_{name}_total": growing((0, STEPS)) for name in STORAGE},
             "prometheus_config_last_reload_successful": level((1, STEPS)),
         },
-        fires=False,
     ),
 )
 
 SERVICE = tuple(
-    replace(case, slos=False, hidden="Watchdog|CredenzaSLOWithoutData") for case in _EACH
+    replace(case, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData") for case in _EACH
 )
 
 WITHOUT = (
@@ -306,7 +332,18 @@ WITHOUT = (
                 )
             ),
         },
-        slos=False,
+        without=("slo",),
+    ),
+    Case(
+        "no rules of SLOs, and no target",
+        STEPS,
+        {19: (alert("CredenzaDown", "page", {"job": "credenza"}),)},
+        nothing(STEPS),
+        without=("slo",),
+    ),
+    *(
+        Case(f"{name}.yml is not there", STEPS, {14: (), 16: (LACK,)}, without=(name,))
+        for name in ("targets", "limits")
     ),
 )
-"""They run without slo.yml too, and look at what says so."""
+"""They run without a file of the rules, and look at what says so."""

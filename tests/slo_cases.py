@@ -61,6 +61,7 @@ NOTHING_SPENT = {
         f"count(credenza:slo_errors:ratio_rate{window} == 0)": 5.0
         for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
     },
+    "count(credenza:slo_failures:rate5m == 0)": 5.0,
     "count(credenza:slo_budget_left:ratio30d == 1)": 5.0,
 }
 
@@ -148,6 +149,16 @@ SHORT = (
         200,
         {10: (), 25: (FEW,), 95: ()},
         {requests("GET", "2xx"): None, **failing((0, 30), (1, 6), (0, 164))},
+        rate=0,
+    ),
+    Case(
+        "six reads of six are slow where there is little traffic",
+        60,
+        {25: ()},
+        {
+            taken("GET"): growing((0, 30), (1, 6), (0, 24)),
+            within("GET", "+Inf"): growing((0, 30), (1, 6), (0, 24)),
+        },
         rate=0,
     ),
     Case(
