@@ -90,6 +90,8 @@ def mutants() -> Iterator[Mutant]:
     """Yield each fault."""
     for file in ("alerts.yml", "slo.yml", "targets.yml", "limits.yml", "prometheus.yml"):
         for name, start, rule in rules_of(file):
+            if name == "Watchdog":  # any value fires
+                continue
             if name == "credenza:slo_bound:seconds":  # its value is for readers: `le` chooses
                 rule = rule.partition("        expr:")[0]  # noqa: PLW2901 - what counts of it
             for at, end, text in _changes(rule):

@@ -6,7 +6,19 @@ They run without slo.yml, as they are many.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rule_cases import POD, SECOND, SELF, Case, Series, alert, growing, healthy, invalidated, level
+from rule_cases import (
+    POD,
+    SECOND,
+    SELF,
+    Case,
+    Firing,
+    Series,
+    alert,
+    growing,
+    healthy,
+    invalidated,
+    level,
+)
 from rule_cases import requests as asked
 
 STEPS = 60
@@ -68,9 +80,10 @@ def database(kind: str, number: float) -> Case:
 
 def itself(name: str, expected: Sequence[int], changed: Series, severity: str = "ticket") -> Case:
     """Return a case of Prometheus itself: at which minutes it fires, and no longer at the end."""
-    found = {minute: (alert(name, severity, SELF),) for minute in expected}
+    found: dict[int, tuple[Firing, ...]] = {9: (), 13: (), 29: ()}
+    found |= {minute: (alert(name, severity, SELF),) for minute in expected}
     title = f"Prometheus: {', '.join(changed)}"
-    return Case(title, STEPS, {9: (), 13: (), 29: ()} | found, others={"prometheus": changed})
+    return Case(title, STEPS, found, others={"prometheus": changed})
 
 
 TEN_MINUTES = growing((0, 20), (1, 20), (0, 20))

@@ -16,16 +16,9 @@ import yaml
 
 from manifests import ROOT, one, render
 from rule_cases import Case
-from rule_mutants import (
-    LONG,
-    RULES,
-    SERVICE,
-    SHORT,
-    WITHOUT,
-    killed,
-    mutants,
-    promtool,
-)
+from rule_mutants import RULES, killed, mutants, promtool
+from service_cases import SERVICE, WITHOUT
+from slo_cases import LONG, SHORT
 from test_compose import mounts
 
 MONITORING = ROOT / "monitoring/prometheus"
@@ -53,7 +46,8 @@ def debian() -> None:
 
 def test_rules_are_valid() -> None:
     """Promtool takes each file, and warns of nothing."""
-    command = ["promtool", "check", "rules", "--lint-fatal", *sorted(RULES.glob("*.yml"))]
+    files = map(str, sorted(RULES.glob("*.yml")))
+    command = ["promtool", "check", "rules", "--lint-fatal", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

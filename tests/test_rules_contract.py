@@ -14,9 +14,11 @@ import pytest
 import yaml
 
 from conftest import Serve
-from rule_mutants import LONG, RULES, SERVICE, SHORT
+from rule_mutants import RULES
 from servers import free_port, until
 from service import Running
+from service_cases import SERVICE
+from slo_cases import LONG, SHORT
 from test_dashboards import Prometheus, use
 from test_docs import ROOT
 
