@@ -96,6 +96,22 @@ def healthy(steps: int, rate: float = 30) -> dict[str, str]:
     }
 
 
+def nothing(steps: int) -> Series:
+    """Return a service that is not there."""
+    return dict.fromkeys(healthy(steps))
+
+
+def gone(before: int, after: int) -> Series:
+    """Return a service that can be scraped, and then cannot be."""
+    return {name: f"{values} stale _x{after}" for name, values in healthy(before).items()}
+
+
+def at(minute: float, value: float, before: float = 0, steps: int = 60) -> str:
+    """Return a gauge that changes at a minute."""
+    first = int(2 * minute)
+    return level((before, first), (value, steps - first))
+
+
 @dataclass(frozen=True)
 class Case:
     """Something that happens, and what fires at which minutes."""

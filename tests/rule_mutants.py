@@ -168,10 +168,12 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     changed |= {
         name.partition("{")[0] for case in firing for some in case.others.values() for name in some
     }
-    if mutant.file == "alerts.yml" and all("slo" in case.without for case in firing):
-        every = (*SERVICE, *WITHOUT)
+    if not all("slo" in case.without for case in firing):
+        near = [case for case in (*SHORT, *LONG) if case not in firing]
+        return (*firing, *near)
+    every = (*SERVICE, *WITHOUT)
     near = [case for case in every if case not in firing and _touches(case, changed)]
-    return (*firing, *near)
+    return (*firing, *near, *(case for case in WITHOUT if case not in firing))
 
 
 def _touches(case: Case, metrics: set[str]) -> bool:

@@ -14,10 +14,13 @@ from rule_cases import (
     Firing,
     Series,
     alert,
+    at,
+    gone,
     growing,
     healthy,
     invalidated,
     level,
+    nothing,
 )
 from rule_cases import requests as asked
 
@@ -47,22 +50,6 @@ STORAGE = (
 
 
 LACK = alert("CredenzaSLOWithoutData", "ticket", {})
-
-
-def nothing(steps: int) -> Series:
-    """Return a service that is not there."""
-    return dict.fromkeys(healthy(steps))
-
-
-def gone(before: int, after: int) -> Series:
-    """Return a service that can be scraped, and then cannot be."""
-    return {name: f"{values} stale _x{after}" for name, values in healthy(before).items()}
-
-
-def at(minute: float, value: float, before: float = 0, steps: int = STEPS) -> str:
-    """Return a gauge that changes at a minute."""
-    first = int(2 * minute)
-    return level((before, first), (value, steps - first))
 
 
 def errors(kind: str) -> str:
@@ -207,7 +194,7 @@ _EACH = (
     Case(
         "1.5 % of the invalidations take more than a second",
         STEPS,
-        {10: (), 28: (alert("CredenzaInvalidationsLate", "ticket"),)},
+        {10: (), 20: (), 28: (alert("CredenzaInvalidationsLate", "ticket"),)},
         {invalidated(bound): growing((30, 20), (29.55, 40)) for bound in ("0.1", "0.25", "1.0")},
     ),
     Case(
