@@ -168,7 +168,7 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     changed |= {
         name.partition("{")[0] for case in firing for some in case.others.values() for name in some
     }
-    if not all("slo" in case.without for case in firing):
+    if any(not case.without for case in firing):
         near = [case for case in (*SHORT, *LONG) if case not in firing]
         return (*firing, *near)
     every = (*SERVICE, *WITHOUT)
