@@ -33,10 +33,10 @@ MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 OF_TARGETS = {"job", "instance", "namespace", "pod", "node"}
 """Labels that Prometheus gives a target: monitoring/prometheus/prometheus.yml says which."""
 
-MADE = {"alertname", "severity", "slo", "part"}
+MADE = {"__name__", "alertname", "severity", "slo", "part"}
 """Labels of rules."""
 
-RARE = {("status", "5xx")}
+RARE = {("status", "5xx"), ("outcome", "error")}
 """What a healthy service does not show."""
 
 Labels = Mapping[str, str]
