@@ -234,17 +234,18 @@ async def write_and_kill(running: Running) -> None:
     await write(clients, ledger, WRITES)
     ledger.settle(stored(running))
     for verb, statement in (("put", "put_documents"), ("create", "insert_documents")):
-        written = series(running, "documents_written", "verb", verb)
-        sent = series(running, "database_statements", "statement", statement)
+        written = series(running, f'credenza_documents_written_total{{verb="{verb}"}}')
+        seconds = "credenza_database_statement_seconds_count"
+        sent = series(running, f'{seconds}{{statement="{statement}"}}')
         assert 0 < sent < written, f"{written} writes by {verb} have not shared {sent} statements"
     assert running.stop() == 0
 
 
-def series(running: Running, name: str, label: str, value: str) -> float:
+def series(running: Running, name: str) -> float:
     """Return what a service has counted since its start."""
     with running.client() as client:
         text = client.get("/metrics").text
-    found = re.search(rf'^credenza_{name}_total{{{label}="{value}"}} (\S+)$', text, re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     assert found is not None
     return float(found[1])
 

@@ -249,11 +249,16 @@ STALE = {"headers": {"If-Match": '"1"'}}
 
 
 async def written_together(
-    serve: Serve, postgres: Postgres, asked: list[Asked], lock: str, *changes: str
+    serve: Serve,
+    postgres: Postgres,
+    asked: list[Asked],
+    lock: str,
+    *changes: str,
+    unblocked: int = 0,
 ) -> tuple[list[httpx2.Response], dict[str, Any], list[str]]:
     """Store d0, d1 and so on, and write what is asked for while all documents are locked.
 
-    Return the answers, what is stored afterwards by id, and the statements that were sent.
+    So many of the requests may be `unblocked`, because they are refused before they write. Return the answers, what is stored afterwards by id, and the statements that were sent.
     """
     name = await create_migrated(postgres)
     running = await asyncio.to_thread(serve, database_url=postgres.database(name))
@@ -273,7 +278,7 @@ async def written_together(
                 asyncio.create_task(client.request(method, path, **options))
                 for method, path, options in asked
             ]
-            await under_way(client, len(waiting))
+            await under_way(client, len(waiting) - unblocked)
         answers = await asyncio.gather(*waiting)
         sent = statements(postgres, name)[before:]
         items = (await client.get("/data?limit=1000")).json()["items"]
@@ -334,7 +339,7 @@ async def test_patches_share_commits(serve: Serve, postgres: Postgres) -> None:
     large = """
         UPDATE documents SET data = jsonb_build_object('much', repeat('-', 2000000))
         WHERE id IN ('d4', 'd12')"""
-    answers, stored, sent = await written_together(serve, postgres, asked, LOCK, large)
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK, large, unblocked=2)
     for number, answer in enumerate(answers):
         expected = {3: 404, 5: 412, 7: 404}.get(number % 8, 422 if number in {4, 12} else 200)
         assert answer.status_code == expected, (number, answer.text)
@@ -444,7 +449,7 @@ async def test_a_put_that_is_at_fault_fails_alone(serve: Serve, postgres: Postgr
     for number, answer in enumerate(answers):
         assert answer.status_code == (500 if number == 20 else 200)
         assert stored[f"d{number}"]["data"] == (0 if number == 20 else number)
-    assert alone(sent) > CLIENTS / 2
+    assert alone(sent) > 1  # those who were in its group
 
 
 async def test_writes_of_one_document_keep_their_order(postgres: Postgres) -> None:

@@ -47,6 +47,9 @@ UNUSABLE = [
     ("DRAIN_SECONDS", "-1"),
     ("LOG_LEVEL", "loud"),
     ("LOG_FORMAT", "xml"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_TRACES_SAMPLER", "always_on"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
 ]
 DEFAULTS = {
     "host": "127.0.0.1",
