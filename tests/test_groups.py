@@ -258,7 +258,8 @@ async def written_together(
 ) -> tuple[list[httpx2.Response], dict[str, Any], list[str]]:
     """Store d0, d1 and so on, and write what is asked for while all documents are locked.
 
-    So many of the requests may be `unblocked`, because they are refused before they write. Return the answers, what is stored afterwards by id, and the statements that were sent.
+    So many of the requests may be `unblocked`, because they are refused before they write. Return
+    the answers, what is stored afterwards by id, and the statements that were sent.
     """
     name = await create_migrated(postgres)
     running = await asyncio.to_thread(serve, database_url=postgres.database(name))
