@@ -27,9 +27,6 @@ PARALLEL: Final = 2
 
 ID: Final = attrgetter("id")
 
-LARGE: Final = 16 * 1024
-"""Characters of a document from which on it is changed in a thread, while others are served."""
-
 Modify: TypeAlias = Callable[[values.JSON], str]
 """Makes a document's value into the text of what replaces it; a Problem where it cannot."""
 
@@ -185,7 +182,7 @@ async def modified(data: str, modify: Modify) -> str:
     def run() -> str:
         return modify(values.decode(data))
 
-    return await asyncio.to_thread(run) if len(data) > LARGE else run()
+    return await asyncio.to_thread(run) if len(data) > values.LARGE else run()
 
 
 def entry_of(row: Row) -> Entry:

@@ -23,6 +23,12 @@ JSON: TypeAlias = bool | int | float | Decimal | str | list["JSON"] | dict[str, 
 MAX_DIGITS = 1_000
 """Digits that a number may have when written out; 1e131071 would be read back as 131,072."""
 
+LARGE = 16 * 1024
+"""Length of a JSON text from which on it is worked on in a thread, while others are served.
+
+From this size on, odd JSON could keep the event loop for longer than a thread costs.
+"""
+
 MAX_FAULTS = 10
 """Entries of `errors` in one UnrepresentableJson; the first faults of the text."""
 

@@ -14,9 +14,6 @@ from credenza.settings import Settings
 from credenza.splitting import Lines
 from credenza.web.fields import fields_of, length, text
 
-LARGE_BYTES = 16 * 1024
-"""From this size on, odd JSON could keep the event loop for longer than a thread costs."""
-
 JSON_TYPES = ("application/json",)
 MERGE_PATCH_TYPES = ("application/merge-patch+json", "application/json")
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -44,7 +41,7 @@ class Bodies:
 
     async def _checked(self, body: bytes) -> str:
         """Check a body; a large one in a thread, because others are served meanwhile."""
-        if len(body) > LARGE_BYTES:
+        if len(body) > values.LARGE:
             return await asyncio.to_thread(self.check, body)
         return self.check(body)
 
