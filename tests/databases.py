@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -77,6 +77,15 @@ def statements(server: Postgres, name: str) -> list[str]:
     """Return all statements that a database has received, as its own log has them."""
     found = (_STATEMENT.match(entry) for entry in _ENTRY.split(server.log()))
     return [match[2].strip() for match in found if match and match[1] == name]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition that a database is asked for holds."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
 
 
 async def blocked(

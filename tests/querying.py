@@ -26,6 +26,7 @@ Pairs = list[tuple[str, str]]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MISSING = ()
 CURSORS = query.Cursors(["new", "old"])
+QUERIES = sql.load()
 
 
 def lookup(data: Any, steps: Sequence[str]) -> Any:
@@ -113,17 +114,26 @@ def name_of(steps: Sequence[str]) -> str:
 
 def page_of(statement: query.Statement, limit: int, few: int = FEW) -> str:
     """Return the text of the statement of a page of so many rows."""
-    number, queries = len(statement.arguments), sql.load()
+    number = len(statement.arguments)
     gaps = {**statement.fragments, "limit": limit, "max_bytes": number + 2, "few": few}
-    found = queries["found_by_index" if statement.indexed else "found_in_order"].format(**gaps)
-    return queries["list_documents"].format(**gaps, found=found)
+    found = QUERIES["found_by_index" if statement.indexed else "found_in_order"].format(**gaps)
+    return QUERIES["list_documents"].format(**gaps, found=found)
 
 
 class Bench:
     """A store with a loop of its own, so that the examples of a test share connections."""
 
-    def __init__(self, server: Postgres, name: str, *changes: str, few: int = FEW) -> None:
+    def __init__(
+        self,
+        server: Postgres,
+        name: str,
+        *changes: str,
+        few: int = FEW,
+        indexed: Sequence[str] = (),
+    ) -> None:
         self._few = few
+        self._indexed = indexed
+        self._made: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._collections = 0
         until(lambda: "ready to accept connections" in server.log(), "PostgreSQL")
@@ -169,14 +179,29 @@ class Bench:
                 [values.encode(data) for data in documents],
             )
         )
+        self._index(name)
         return name
+
+    def _index(self, collection: str) -> None:
+        """Make the collection's indexes instead of the last one's."""
+        for name in self._made:
+            self.run(self.raw.execute(QUERIES["drop_index"].format(name=name)))
+        wanted = query.definitions(query.indexes(collection, self._indexed))
+        for name, (columns, condition) in wanted.items():
+            gaps = {"name": name, "columns": columns, "condition": condition}
+            self.run(self.raw.execute(QUERIES["create_index"].format(**gaps)))
+        self._made = set(wanted)
 
     def page(
         self, collection: str, pairs: Pairs, position: query.Position | None = None
     ) -> tuple[list[asyncpg.Record], bool]:
         """Return the rows of a page, and whether there are more."""
         wanted = query.parse(pairs)
-        statement = query.to_sql(wanted, position or CURSORS.read(wanted, collection))
+        statement = query.to_sql(
+            wanted,
+            position or CURSORS.read(wanted, collection),
+            query.indexes(collection, self._indexed),
+        )
         rows, more, _ = self.run(self._snapshots.page(collection, statement, wanted.limit, 1 << 30))
         return rows, more
 

@@ -1,5 +1,6 @@
 """Queries on real PostgreSQL against an independent model of their meaning."""
 
+import json
 import re
 import string
 from collections.abc import Iterator
@@ -34,11 +35,23 @@ many = settings(
 )
 
 
-@pytest.fixture(scope="module", params=["postgres", "debian"])
+INDEXED = [
+    *("data", "a", "b", 'data."0"', "a.b", "a.a", "$version", "$created_at"),
+    json.dumps('é"\\\n', ensure_ascii=False),
+]
+
+
+@pytest.fixture(scope="module", params=["postgres", "debian", "indexed by fields"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Open a store on each server, one of which orders strings as an English dictionary does."""
-    server: Postgres = request.getfixturevalue(request.param)
-    bench = Bench(server, "queries")
+    """Open a store on each server, one of which orders strings as an English dictionary does.
+
+    And one where fields have indexes, which the planner takes wherever they can serve.
+    """
+    if request.param == "indexed by fields":
+        never = "ALTER DATABASE keyed SET enable_seqscan = off"
+        bench = Bench(request.getfixturevalue("postgres"), "keyed", never, few=2, indexed=INDEXED)
+    else:
+        bench = Bench(request.getfixturevalue(request.param), "queries")
     yield bench
     bench.close()
 
@@ -171,6 +184,16 @@ def test_a_value_is_json_if_it_can_be(bench: Bench, text: str, value: Any) -> No
     collection = bench.load([{"v": each} for each in VALUES])
     rows, _ = bench.page(collection, [("v", f"eq.{text}"), ("select", "v")])
     assert [frozen(values.decode(row["data"])) for row in rows] == [frozen({"v": value})]
+
+
+def test_strings_are_compared_whole(bench: Bench) -> None:
+    """Also those of which an index has the beginning alone, and those that just fit into it."""
+    longs = ["a" * length for length in (199, 200, 201, 250)]
+    longs += [text + "b" for text in longs]
+    terms: list[Term] = [
+        (["a"], "", operator, text) for text in longs for operator in ("gt", "gte", "lt", "lte")
+    ]
+    check_filters(bench, [{"a": text} for text in longs], terms)
 
 
 def test_strings_compare_by_code_point(bench: Bench) -> None:

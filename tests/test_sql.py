@@ -58,7 +58,10 @@ SAMPLES: dict[str, list[Any]] = {
 }
 """Arguments for each statement; all but one find or write a row. Those with gaps are below."""
 
-KEYLESS = {"get_revision", "get_durability", "read_export"}
+KEYLESS = {
+    *("get_revision", "get_durability", "read_export"),
+    *("list_indexes", "create_index", "drop_index"),
+}
 """Sent to a node, not to a collection; `read_export` to where its transaction is already."""
 
 GAPPED = ("list_documents", "found_in_order", "found_by_index", "open_export", "read_large")
@@ -79,9 +82,10 @@ def prepared(
     place: query.Position | None = None,
     limit: int = 2,
     few: int = FEW,
+    indexes: query.Indexes = query.NO_INDEXES,
 ) -> tuple[str, list[Any]]:
     """Return the statement of a page, and its arguments, as the store sends it."""
-    part = query.to_sql(query.parse(pairs), place)
+    part = query.to_sql(query.parse(pairs), place, indexes)
     return page_of(part, limit, few), ["c", *part.arguments, 1 << 20]
 
 
@@ -192,14 +196,16 @@ async def test_each_statement_stays_in_one_shard(sharded: asyncpg.Connection) ->
 
 @pytest.mark.parametrize("pairs", LISTS)
 @pytest.mark.parametrize("few", [FEW, 1])
+@pytest.mark.parametrize("names", [[], ["a", "n", "$updated_at", "$version"]], ids=["", "indexed"])
 async def test_pages_stay_in_one_shard(
-    sharded: asyncpg.Connection, pairs: list[tuple[str, str]], few: int
+    sharded: asyncpg.Connection, pairs: list[tuple[str, str]], few: int, names: list[str]
 ) -> None:
-    """Whatever is filtered and sorted, on the first page and on the next."""
-    text, arguments = prepared(pairs, few=few)
+    """Whatever is filtered and sorted, with an index or without, on the first page and the next."""
+    indexes = query.indexes("c", names)
+    text, arguments = prepared(pairs, few=few, indexes=indexes)
     rows = await sharded.fetch(text, *arguments)
     assert len(rows) == 2
-    following, more = prepared(pairs, tuple(rows[0]["position"]), few=few)
+    following, more = prepared(pairs, tuple(rows[0]["position"]), few=few, indexes=indexes)
     assert len(await sharded.fetch(following, *more)) == 2
     assert len(await shards_of(sharded, text, *arguments)) == 1
     assert len(await shards_of(sharded, following, *more)) == 1
@@ -251,7 +257,8 @@ VOLATILE = re.compile(
     r"|\b(listen|notify|merge)\b",
     re.IGNORECASE,
 )
-FRAGMENTS = (Path(credenza.__file__).parent / "query" / "compile.py").read_text()
+COMPILER = Path(credenza.__file__).parent / "query"
+FRAGMENTS = "".join((COMPILER / name).read_text() for name in ("compile.py", "keys.py"))
 
 
 @pytest.mark.parametrize("name", [*SAMPLES, *GAPPED])
@@ -286,10 +293,11 @@ SPOKEN = re.compile(
 )
 """SQL in a string, rather than a word of English or a method of HTTP."""
 
-AT_HOME = ("sql/", "query/compile.py")
+AT_HOME = ("sql/", "query/compile.py", "query/keys.py")
 ELSEWHERE = {
     "select 1": "database.py: a sign of life by the simple protocol",
     "SELECT pg_advisory_xact_lock(:key)": "commands/migrate.py: never through a router",
+    "SELECT pg_try_advisory_lock($1) AS is_mine": "indexing.py: never through a router",
 }
 UNROUTABLE = {"executemany", "fetchrow", "fetchval", "cursor", "copy_records_to_table",
               "copy_to_table", "copy_from_query", "copy_from_table", "add_listener"}  # fmt: skip

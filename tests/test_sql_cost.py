@@ -31,7 +31,7 @@ def filled(postgres: Postgres) -> str:
     return asyncio.run(fill(postgres))
 
 
-async def fill(postgres: Postgres) -> str:
+async def fill(postgres: Postgres, indexes: query.Indexes = query.NO_INDEXES) -> str:
     """Store documents of which one in a thousand has a given `a`."""
     name = await create_migrated(postgres)
     async with connected(postgres, name) as connection:
@@ -43,6 +43,9 @@ async def fill(postgres: Postgres) -> str:
                        'a', n % 1000, 'o', jsonb_build_object('b', n % 1000), 'm', n % 2)
             FROM generate_series(1, 20000) AS n
         """)
+        for index, (columns, condition) in query.definitions(indexes).items():
+            gaps = {"name": index, "columns": columns, "condition": condition}
+            await connection.execute(QUERIES["create_index"].format(**gaps))
         await connection.execute("VACUUM ANALYZE")  # as autovacuum would, soon after
     return name
 
@@ -106,6 +109,59 @@ def read(node: dict[str, Any]) -> int:
     if node.get("Relation Name") != "documents":
         return 0
     return int(node["Actual Rows"]) + int(node.get("Rows Removed by Filter", 0))
+
+
+INDEXES = query.indexes("c", ["a", "$version"])
+
+
+@pytest.fixture(scope="module")
+def indexed(postgres: Postgres) -> str:
+    """Make such a database whose collection has indexes and return its name."""
+    return asyncio.run(fill(postgres, INDEXES))
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "auto", "force_generic_plan"])
+@pytest.mark.parametrize(
+    ("pairs", "place", "most"),
+    [
+        ([("a", "gte.7"), ("a", "lt.8")], None, 20),
+        ([("a", "gt.998")], None, 20),
+        ([("a", "lt.1"), ("order", "m,a")], None, 20),
+        ([("$version", "gt.19980")], None, 20),
+        ([("a", "gt.998"), ("m", "eq.1")], None, 20),
+        ([("order", "a")], None, PAGE + 20),
+        ([("order", "a.desc")], None, PAGE + 20),
+        ([("order", "a.desc")], ("2", "500", "", "10500"), PAGE + 2 * 20),
+        ([("order", "$version.desc")], ("500", "00500"), PAGE + 2),
+        ([("a", "gt.500"), ("order", "a")], None, PAGE + 20),
+        ([("a", "gt.500"), ("order", "a")], ("2", "600", "", "10600"), PAGE + 20),
+    ],
+    ids=str,
+)
+async def test_an_index_of_a_field_gives_the_page(
+    postgres: Postgres,
+    indexed: str,
+    mode: str,
+    pairs: list[tuple[str, str]],
+    place: query.Position | None,
+    most: int,
+) -> None:
+    """No more documents are read than match, or than the page has with those that are as large."""
+    async with connected(postgres, indexed) as connection:
+        statement = prepared(pairs, place, limit=PAGE, indexes=INDEXES)
+        plan = await explained(connection, mode, *statement)
+    assert 0 < sum(map(read, plan)) <= most
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_page_of_a_wide_range_is_read_along_its_order(
+    postgres: Postgres, indexed: str, mode: str
+) -> None:
+    """As above, where nearly all documents are in the range."""
+    async with connected(postgres, indexed) as connection:
+        statement = prepared([("a", "gte.1")], limit=PAGE, indexes=INDEXES)
+        plan = await explained(connection, mode, *statement)
+    assert sum(map(read, plan)) <= (FEW + 1) + 2 * PAGE
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])

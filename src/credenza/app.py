@@ -16,6 +16,7 @@ from credenza.database import Database
 from credenza.documents import Documents
 from credenza.exports import Exports
 from credenza.grouped import Grouped
+from credenza.indexing import Indexing
 from credenza.lifecycle import Lifecycle
 from credenza.lists import Lists
 from credenza.pages import Pages
@@ -69,11 +70,17 @@ class Service:
         )
         self.lists = Lists(Snapshots(self.database, self.metrics), self.store, settings)
         self.pages = Pages(self.lists, self.collections, self.cache)
-        self.exports = Exports(self.bulk, self.metrics)
+        self.exports = Exports(self.bulk, self.collections, self.metrics)
         self.imports = Imports(
             self.bulk, self.cache, self.collections, self.writes, self.metrics, settings
         )
-        self.upkeep = Upkeep(self.database, self.collections, self.metrics, self.lifecycle)
+        self.upkeep = Upkeep(
+            self.database,
+            self.collections,
+            Indexing(self.database, self.collections, self.metrics),
+            self.metrics,
+            self.lifecycle,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

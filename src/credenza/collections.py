@@ -9,15 +9,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import msgspec
 
-from credenza import errors, wire
+from credenza import errors, query, wire
 from credenza.cache import Cache, Entry, Key
+from credenza.collection import Collection, from_entry, from_row, to_entry
 from credenza.conditions import Conditions
 from credenza.groups import Groups
 from credenza.rows import CollectionRow
@@ -40,39 +40,6 @@ SETTINGS_KEY: Final = "_settings"
 """Stands for the id where a collection's settings are cached; no document can be called so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A collection that exists."""
-
-    name: str
-    incarnation: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    settings: wire.CollectionSettings
-
-    @property
-    def etag(self) -> str:
-        """The strong entity-tag (RFC 9110 §8.8.3)."""
-        return f'"{self.version}"'
-
-    @property
-    def last_modified(self) -> str:
-        """The time of the last change as an HTTP date."""
-        return wire.http_date(self.updated_at)
-
-    @property
-    def model(self) -> wire.Collection:
-        """Its representation."""
-        return wire.Collection(
-            name=self.name,
-            version=self.version,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            settings=self.settings,
-        )
-
-
 class Collections:
     """The collections of one database."""
 
@@ -85,6 +52,8 @@ class Collections:
         self._changes = 0
         self.garbage = asyncio.Event()
         """Set when there are rows to delete that nobody can see any more."""
+        self.resettled = asyncio.Event()
+        """Set when settings have changed, by which indexes may be missing or too many."""
 
     async def find(self, name: str) -> Collection | None:
         """Return a collection, for its settings; None where there is none.
@@ -96,12 +65,12 @@ class Collections:
         if not self._cache.answers:
             return await self._remembered(name)
         found = await self._cache.through(_key(name), lambda: self._load(name))
-        return None if found.entry is None else _decoded(name, found.entry)
+        return None if found.entry is None else from_entry(name, found.entry)
 
     def near(self, name: str) -> tuple[Collection, Entry] | None:
         """Return a collection that this process holds, with its entry; None: ask `find`."""
         held = self._cache.near(_key(name))
-        found = None if held is None else _decoded(name, held)
+        found = None if held is None else from_entry(name, held)
         return None if held is None or found is None else (found, held)
 
     async def read(self, name: str) -> Collection:
@@ -111,10 +80,17 @@ class Collections:
             raise errors.NotFound(f"There is no collection {name!r}.")
         return found
 
+    async def indexes_for(self, name: str, wanted: query.Query) -> query.Indexes:
+        """Return the indexes of a collection; none for a query that they are of no use to."""
+        if not query.may_use_indexes(wanted):
+            return query.NO_INDEXES
+        found = await self.find(name)
+        return query.NO_INDEXES if found is None else found.indexes
+
     async def list(self, after: str, limit: int) -> tuple[list[Collection], str | None]:
         """Return collections by name after a name, and the name to go on from if there are more."""
         rows, following = await self._store.list_collections(after, limit)
-        return [_collection(name, row) for name, row in rows], following
+        return [from_row(name, row) for name, row in rows], following
 
     async def put(
         self, name: str, settings: wire.CollectionSettings, conditions: Conditions
@@ -137,7 +113,8 @@ class Collections:
         if row is None:
             raise await self._refused(name)
         await self._wrote(name, row)
-        return _collection(name, row), created
+        self.resettled.set()
+        return from_row(name, row), created
 
     async def patch(
         self,
@@ -157,14 +134,15 @@ class Collections:
         async with self._doubtful(name), self._store.locked_collection(name) as locked:
             if locked is None or locked.row.settings is None:
                 raise errors.NotFound(f"There is no collection {name!r}.")
-            found = _collection(name, locked.row)
+            found = from_row(name, locked.row)
             if not conditions.hold(found.version, found.updated_at):
                 raise _refusal(found)
             row = await locked.replace(
                 change(found.settings).model_dump_json(exclude_defaults=True)
             )
         await self._wrote(name, row)
-        return _collection(name, row)
+        self.resettled.set()
+        return from_row(name, row)
 
     async def delete(self, name: str, conditions: Conditions) -> None:
         """Delete a collection with all its documents; needs If-Match."""
@@ -185,6 +163,7 @@ class Collections:
         self._changed(name)
         await self._cache.wrote(_key(name), Entry(version, None))
         self.garbage.set()
+        self.resettled.set()
 
     async def written_in(self, name: str, write: Callable[[], Awaitable[T | None]]) -> T | None:
         """Write into a collection, which is made if it does not exist; None: the write was refused.
@@ -232,6 +211,14 @@ class Collections:
                     self._cache.uncertain(Key(name, incarnation, id_))
             raise
 
+    async def indexes(self) -> dict[str, tuple[str, str]]:
+        """Return the indexes that all collections' settings ask for, as `query.definitions`."""
+        found: dict[str, tuple[str, str]] = {}
+        async for name in self._store.names():
+            if (collection := await self._stored(name)) is not None:
+                found |= query.definitions(collection.indexes)
+        return found
+
     async def reap(self, now: datetime) -> None:
         """Delete tombstones that are old enough, and what deleted collections have left."""
         async for name in self._store.names():
@@ -261,15 +248,15 @@ class Collections:
 
     async def _stored(self, name: str) -> Collection | None:
         row = await self._store.get_collection(name)
-        return None if row is None or row.settings is None else _collection(name, row)
+        return None if row is None or row.settings is None else from_row(name, row)
 
     async def _load(self, name: str) -> Entry | None:
         row = await self._store.get_collection(name)
-        return None if row is None else _entry(row)
+        return None if row is None else to_entry(row)
 
     async def _wrote(self, name: str, row: CollectionRow) -> None:
         self._changed(name)
-        await self._cache.wrote(_key(name), _entry(row))
+        await self._cache.wrote(_key(name), to_entry(row))
 
     def _changed(self, name: str) -> None:
         """Forget what is remembered, and what a look-up under way is about to remember."""
@@ -304,30 +291,3 @@ def _refusal(current: Collection) -> errors.PreconditionFailed:
 @lru_cache(MAX_REMEMBERED)
 def _key(name: str) -> Key:
     return Key(name, 0, SETTINGS_KEY)
-
-
-def _collection(name: str, row: CollectionRow) -> Collection:
-    return Collection(
-        name,
-        row.incarnation,
-        row.version,
-        row.created_at,
-        row.updated_at,
-        wire.CollectionSettings.model_validate_json(row.settings or "{}"),
-    )
-
-
-def _entry(row: CollectionRow) -> Entry:
-    """Return what the cache keeps of a collection: its row, or a tombstone."""
-    if row.settings is None:
-        return Entry(row.version, None)
-    return Entry(row.version, msgspec.json.encode(row))
-
-
-def _decoded(name: str, entry: Entry) -> Collection | None:
-    """Return a cached collection, ready to use; an entry is decoded once."""
-    if entry.body is None:
-        return None
-    if entry.note is None:
-        entry.note = _collection(name, msgspec.json.decode(entry.body, type=CollectionRow))
-    return cast("Collection", entry.note)

@@ -91,6 +91,7 @@ class Database:
 
     def __init__(self, settings: Settings, *, url: str, metrics: Metrics) -> None:
         self._settings = settings
+        self._url = url
         self._metrics = metrics
         self._queries = sql.load()
         self._is_up: bool | None = None
@@ -282,6 +283,24 @@ class Database:
         """
         async with self._lent(self._probing, blames=errors.Unavailable, writes=False) as own:
             await own.raw.execute("select 1")
+
+    @asynccontextmanager
+    async def owner(self) -> AsyncIterator[asyncpg.Connection]:
+        """Connect past a pooler, as who owns the schema and without a time-out, to change it."""
+        settings = self._settings
+        try:
+            raw = await asyncpg.connect(
+                settings.migration_url() or self._url,
+                password=settings.database_password() if settings.database_password_file else None,
+                timeout=CONNECT_SECONDS,
+                server_settings={"application_name": "credenza", "statement_timeout": "0"},
+            )
+            try:
+                yield raw
+            finally:
+                await raw.close(timeout=CLOSE_SECONDS)
+        except (*DATABASE_AWAY, asyncpg.PostgresError) as error:
+            raise errors.Unavailable(f"The schema cannot be changed: {error}") from error
 
     async def revision(self) -> str | None:
         """Return the schema's revision; None where there is no schema."""

@@ -15,7 +15,8 @@ import uuid_utils
 from credenza import errors, wire
 from credenza.batches import Change, Left
 from credenza.cache import Cache, Entry, Key
-from credenza.collections import Collection, Collections
+from credenza.collection import Collection
+from credenza.collections import Collections
 from credenza.conditions import ANY, NONE, Conditions
 from credenza.grouped import Grouped, Modify, Patch, entry_of, modified
 from credenza.rows import Row

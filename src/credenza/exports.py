@@ -10,6 +10,7 @@ from typing import Final
 
 from credenza import errors
 from credenza.bulk import Bulk, Export
+from credenza.collections import Collections
 from credenza.database import EXPORTS
 from credenza.lists import item
 from credenza.query import Query, to_sql
@@ -23,8 +24,9 @@ RETRY_SECONDS: Final = 5
 class Exports:
     """The exports of one process."""
 
-    def __init__(self, bulk: Bulk, metrics: Metrics) -> None:
+    def __init__(self, bulk: Bulk, collections: Collections, metrics: Metrics) -> None:
         self._bulk = bulk
+        self._collections = collections
         self._free = EXPORTS
         self._refused = metrics.refused
 
@@ -41,7 +43,10 @@ class Exports:
             raise errors.Overloaded(f"{EXPORTS} exports are under way.", retry_after=RETRY_SECONDS)
         self._free -= 1
         try:
-            async with self._bulk.export(collection, to_sql(query)) as export:
+            statement = to_sql(
+                query, indexes=await self._collections.indexes_for(collection, query)
+            )
+            async with self._bulk.export(collection, statement) as export:
                 while rows := await export.read():
                     lines: list[str] = []
                     for row in rows:

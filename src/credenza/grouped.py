@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 from credenza import errors, values
 from credenza.batches import Batches, Change, Outcome
 from credenza.cache import Cache, Entry, Key
-from credenza.collections import Collection, Collections
+from credenza.collection import Collection
+from credenza.collections import Collections
 from credenza.conditions import Conditions
 from credenza.groups import Groups
 from credenza.rows import Row

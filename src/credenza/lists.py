@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from credenza import errors, wire
-from credenza.query import Cursors, Position, Query, to_sql
+from credenza.query import Cursors, Indexes, Position, Query, to_sql
 from credenza.settings import Settings
 from credenza.snapshots import Snapshots
 from credenza.store import Store
@@ -37,10 +37,12 @@ class Lists:
         self._kept_key = ""
         self._signer: tuple[list[str], Cursors] | None = None
 
-    async def page(self, collection: str, query: Query, position: Position | None) -> Page:
+    async def page(
+        self, collection: str, query: Query, position: Position | None, indexes: Indexes
+    ) -> Page:
         """Return the page that the query asks for; a collection without documents has one too."""
         found = await self._snapshots.page(
-            collection, to_sql(query, position), query.limit, self._max_bytes
+            collection, to_sql(query, position, indexes), query.limit, self._max_bytes
         )
         cursor = None
         if found.more:

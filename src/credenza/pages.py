@@ -86,7 +86,8 @@ class Pages:
                 if ttl is not None:
                     note_cache("hit-near", ttl)
                 return Shown(tag)
-        page = await self._lists.page(asked.collection, asked.query, position)
+        indexes = await self._collections.indexes_for(asked.collection, asked.query)
+        page = await self._lists.page(asked.collection, asked.query, position, indexes)
         body, following = write(page)
         shown = Shown(_tag(stamp, page.state), body, following)
         # Who walks through all pages would drive out what many ask for.

@@ -163,6 +163,11 @@ class Metrics:
             "1 while the database answers, 0 since it does not.",
             mode="livemin",
         )
+        self.indexes_missing = self._gauge(
+            "credenza_indexes_missing",
+            "Indexes that collections' settings ask for and that are not made yet.",
+            mode="livemax",
+        )
         self.database_wait = self._histogram(
             "credenza_database_wait_seconds", "Seconds until the pool lent a connection.", FAST
         )

@@ -15,6 +15,7 @@ import structlog
 from credenza import errors, sql
 from credenza.collections import Collections
 from credenza.database import Database
+from credenza.indexing import Indexing
 from credenza.lifecycle import Lifecycle
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
@@ -33,18 +34,20 @@ class Upkeep:
         self,
         database: Database,
         collections: Collections,
+        indexing: Indexing,
         metrics: Metrics,
         lifecycle: Lifecycle,
     ) -> None:
         self._database = database
         self._collections = collections
+        self._indexing = indexing
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start them all."""
-        for task in (self._migrate(), self._measure(), self._reap(), self._follow_password()):
+        for task in (self._prepare(), self._measure(), self._reap(), self._follow_password()):
             self._tasks.append(asyncio.create_task(task))
 
     async def stop(self) -> None:
@@ -59,6 +62,11 @@ class Upkeep:
         if revision is not None and revision >= sql.head():
             return None
         return f"the schema is at {revision or 'nothing'}, it must be at {sql.head()}"
+
+    async def _prepare(self) -> None:
+        """Bring the schema to where it must be, and from then on the indexes."""
+        await self._migrate()
+        await self._indexing.follow()
 
     async def _migrate(self) -> None:
         """Bring the schema to where it must be, as soon as the database can be reached."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -139,6 +139,12 @@ def _whole(value: object) -> object:
 MaxAge = Annotated[int, Field(ge=0, le=31_536_000), BeforeValidator(_whole)]
 
 
+MAX_INDEXES: Final = 8
+"""Each is more to write for every document of its collection."""
+
+IndexName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class CollectionSettings(BaseModel):
     """What can be set for a collection."""
 
@@ -155,12 +161,19 @@ class CollectionSettings(BaseModel):
     require_if_match: bool = Field(
         False, description="Refuse PUT, PATCH and DELETE of a document without If-Match (428)."
     )
+    indexes: tuple[IndexName, ...] = Field(
+        (),
+        max_length=MAX_INDEXES,
+        description="Fields, as in filters, and `$created_at`, `$updated_at` or `$version`, whose "
+        "comparisons and order are to be found by an index.",
+    )
 
 
 class CollectionChange(CollectionSettings):
     """A merge patch of a collection's settings: null is the default again."""
 
     require_if_match: bool | None = None  # type: ignore[assignment]  # a patch, not settings
+    indexes: tuple[IndexName, ...] | None = None  # type: ignore[assignment]
 
 
 class Collection(BaseModel):

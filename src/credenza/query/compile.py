@@ -6,10 +6,13 @@ SQL text, only of its arguments; field names and values reach PostgreSQL as json
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 from credenza import values
+from credenza.query import keys
+from credenza.query.keys import METADATA, NO_INDEXES, Column, Indexes
 from credenza.query.tree import (
     And,
     Comparison,
@@ -19,6 +22,7 @@ from credenza.query.tree import (
     Metadata,
     MetadataComparison,
     Not,
+    Operator,
     Position,
     Query,
     Sort,
@@ -27,9 +31,6 @@ from credenza.query.tree import (
 
 FIRST_ARGUMENT: Final = 2
 """$1 is the collection."""
-
-SORTED_CHARACTERS: Final = 200
-"""How much of a string decides about its place in an order."""
 
 _SQL: Final = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _JSONPATH: Final = _SQL | {"eq": "=="}
@@ -42,7 +43,7 @@ _Tree: TypeAlias = dict[str, "_Tree"]
 class Statement:
     """What fills the gaps of `list_documents`: SQL by gap, and the arguments from $2 on.
 
-    `indexed` tells that the index on data finds what the filter is about.
+    `indexed` tells that an index finds what the filter is about, in another order than asked for.
     """
 
     fragments: dict[str, str]
@@ -50,53 +51,40 @@ class Statement:
     indexed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A comparable expression of an order, which is never NULL.
-
-    `type` is what its text is cast to, to compare it again; `text` makes this text, exactly.
-    """
-
-    expression: str
-    type: str
-    text: str = "{}::text"
-
-
-_TIME: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-_METADATA: Final = {
-    "$id": _Column("documents.id", "text"),
-    "$version": _Column("documents.version", "numeric"),
-    "$created_at": _Column("documents.created_at", "timestamptz", _TIME),
-    "$updated_at": _Column("documents.updated_at", "timestamptz", _TIME),
-}
-
-
-def to_sql(query: Query, position: Position | None = None) -> Statement:
+def to_sql(
+    query: Query, position: Position | None = None, indexes: Indexes = NO_INDEXES
+) -> Statement:
     """Return the statement for the page after a position, the first page without one.
 
     Each row then has `position`, a list of text: where a page ends that ends with this row.
     """
-    compiler = _Compiler()
+    compiler = _Compiler(indexes)
     ordered = [(column, sort.descending) for sort in query.order for column in compiler.sort(sort)]
     named = [(f"key{number}", *each) for number, each in enumerate(ordered)]
-    conditions = [compiler.predicate(query.filter)]
+    among = ["true"]
+    if indexes.targets:
+        among.append(f"documents.collection = {keys.literal(indexes.collection)}")
     if position is not None:
-        conditions.append(compiler.after(ordered, position))
+        among.append(compiler.after(ordered, position))
+    found = _found_by(query, indexes)
     gaps = {
         "select": compiler.selection(query.select),
-        "where": " AND ".join(conditions),
+        "where": compiler.predicate(query.filter),
+        "among": " AND ".join(among),
         "keys": ", ".join(f"{column.expression} AS {name}" for name, column, _ in named),
         "order": ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, _, down in named),
         "position": f"ARRAY[{', '.join(column.text.format(name) for name, column, _ in named)}]",
+        "nearest": f"ORDER BY {', '.join(each.expression for each in found)}" if found else "",
     }
-    return Statement(gaps, compiler.arguments, _is_indexed(query.filter))
+    return Statement(gaps, compiler.arguments, found is not None)
 
 
 class _Compiler:
     """Writes SQL and gathers the arguments that it refers to."""
 
-    def __init__(self) -> None:
+    def __init__(self, indexes: Indexes) -> None:
         self.arguments: list[object] = []
+        self._indexed = indexes.targets
 
     def _bind(self, value: object, type_: str) -> str:
         self.arguments.append(value)
@@ -114,18 +102,25 @@ class _Compiler:
             case Has(target):
                 return self._has(target)
             case MetadataComparison(metadata, operator, value):
-                column = _METADATA[metadata.name]
+                column = METADATA[metadata.name]
                 return f"{column.expression} {_SQL[operator]} {self._bind(value, column.type)}"
-            case Comparison(field, "eq", list() | dict() as value):
-                return self._container(field.steps, value)
-            case Comparison(field, operator, value):
-                comparison = f"{_JSONPATH[operator]} {values.encode(value)}"
-                return self._scalar(operator, f"{_path(field.steps)} {comparison}")
+            case Comparison():
+                return self._comparison(node)
+
+    def _comparison(self, node: Comparison) -> str:
+        field, operator, value = node.field, node.operator, node.value
+        if isinstance(value, list | dict):
+            return self._container(field.steps, value)
+        if operator != "eq" and field in self._indexed and _has_place(value):
+            return self._range(field, operator, value)
+        return self._scalar(
+            operator, f"{keys.path(field.steps)} {_JSONPATH[operator]} {values.encode(value)}"
+        )
 
     def _has(self, target: Target) -> str:
         if isinstance(target, Metadata):
             return "true"
-        path = self._bind(_path(target.steps), "jsonpath")
+        path = self._bind(keys.path(target.steps), "jsonpath")
         return f"jsonb_path_exists(documents.data, {path}, '{{}}', true)"
 
     def _scalar(self, operator: str, predicate: str) -> str:
@@ -135,8 +130,32 @@ class _Compiler:
         """
         path = self._bind(predicate, "jsonpath")
         if operator == "eq":
-            return f"documents.data @@ (SELECT {path})"
+            return f"documents.data @@ {_hidden(path)}"
         return f"jsonb_path_match(documents.data, {path}, '{{}}', true)"
+
+    def _range(self, field: Field, operator: Operator, value: str | Decimal | int) -> str:
+        """Return an inequality as an index of the field has it.
+
+        What is too long for the index is looked for with its beginning, and then compared whole.
+        """
+        rank, number, string = keys.of_field(field)
+        if not isinstance(value, str):
+            place = _hidden(self._bind(str(value), f"text::{number.type}"))
+            return (
+                f"{rank.expression} = {keys.RANKS['number']}"
+                f" AND {number.expression} {_SQL[operator]} {place}"
+            )
+        is_whole = len(value) < keys.SORTED_CHARACTERS
+        nearly = _SQL[operator] if is_whole else f"{_SQL[operator][0]}="
+        place = _hidden(self._bind(value[: keys.SORTED_CHARACTERS], string.type))
+        found = (
+            f"{rank.expression} = {keys.RANKS['string']} AND {number.expression} = 0"
+            f" AND {string.expression} {nearly} {place}"
+        )
+        if is_whole:
+            return found
+        comparison = f"{_JSONPATH[operator]} {values.encode(value)}"
+        return f"{found} AND {self._scalar(operator, f'{keys.path(field.steps)} {comparison}')}"
 
     def _container(self, steps: tuple[str, ...], value: values.JSON) -> str:
         """Return the equality of an array or object; being contained is what the index answers."""
@@ -149,52 +168,37 @@ class _Compiler:
 
     def _at(self, steps: tuple[str, ...]) -> str:
         """Return the value at a path, NULL where there is none."""
-        path = self._bind(_path(steps), "jsonpath")
-        return f"jsonb_path_query_first(documents.data, {path}, '{{}}', true)"
+        return keys.value_at(self._bind(keys.path(steps), "jsonpath"))
 
     # Order
 
-    def sort(self, sort: Sort) -> Sequence[_Column]:
-        """Return what a key compares: for a field its type's rank, its number, its string."""
-        if isinstance(sort.target, Metadata):
-            return (_METADATA[sort.target.name],)
-        value = self._at(sort.target.steps)
-        kind = f"jsonb_typeof({value})"
-        rank = (
-            f"(CASE {kind} WHEN 'boolean' THEN 1 WHEN 'number' THEN 2 WHEN 'string' THEN 3"
-            " WHEN 'array' THEN 4 WHEN 'object' THEN 4 ELSE 0 END)"
-        )
-        number = (
-            f"(CASE {kind} WHEN 'number' THEN ({value})::numeric"
-            f" WHEN 'boolean' THEN ({value})::boolean::int::numeric ELSE 0 END)"
-        )
-        string = (
-            f"(CASE {kind} WHEN 'string' THEN left({value} #>> '{{}}', {SORTED_CHARACTERS})"
-            " ELSE '' END COLLATE \"C\")"
-        )
-        return (
-            _Column(rank, "int"),
-            _Column(number, "numeric"),
-            _Column(string, "text"),
-        )
+    def sort(self, sort: Sort) -> Sequence[Column]:
+        """Return what a key compares."""
+        target = sort.target
+        if isinstance(target, Metadata) or target in self._indexed:
+            return keys.of(target)
+        return keys.of_value(self._at(target.steps))
 
-    def after(self, ordered: Iterable[tuple[_Column, bool]], position: Position) -> str:
+    def after(self, ordered: Iterable[tuple[Column, bool]], position: Position) -> str:
         """Return the condition that a row comes after a position.
 
         Neighbours of one direction are compared as rows; where the direction changes, a row comes
-        after if it is equal up to there and later in what follows.
+        after if it is equal up to there and later in what follows. Then the first of them are also
+        compared alone, which is what an index can begin at.
         """
         bound = [
             (column.expression, self._bind(text, f"text::{column.type}"), descending)
             for (column, descending), text in zip(ordered, position, strict=True)
         ]
-        equal, ways = "", []
+        equal, ways, begins = "", [], ""
         for descending, group in groupby(bound, key=lambda each: each[2]):
             expressions, places, _ = zip(*group, strict=True)
             left, right = f"({', '.join(expressions)})", f"({', '.join(places)})"
-            ways.append(f"{equal}{left} {'<' if descending else '>'} {right}")
+            later = "<" if descending else ">"
+            begins = begins or f"{left} {later}= {right}"
+            ways.append(f"{equal}{left} {later} {right}")
             equal += f"{left} = {right} AND "
-        return f"({' OR '.join(ways)})"
+        return ways[0] if len(ways) == 1 else f"{begins} AND ({' OR '.join(ways)})"
 
     # Selection
 
@@ -206,22 +210,50 @@ class _Compiler:
 
     def _object(self, tree: _Tree, steps: tuple[str, ...]) -> str:
         """Return an object of what is there, NULL where nothing is."""
-        keys = self._bind(list(tree), "text[]")
+        names = self._bind(list(tree), "text[]")
         found = ", ".join(
             self._object(below, (*steps, key)) if below else self._at((*steps, key))
             for key, below in tree.items()
         )
         return (
-            f"(SELECT jsonb_object_agg(part.key, part.value) FROM unnest({keys}, ARRAY[{found}])"
+            f"(SELECT jsonb_object_agg(part.key, part.value) FROM unnest({names}, ARRAY[{found}])"
             " AS part (key, value) WHERE part.value IS NOT NULL)"
         )
 
 
-def _is_indexed(node: Filter) -> bool:
-    """Return whether a condition is one, or has one among others, that the index answers."""
+def may_use_indexes(query: Query) -> bool:
+    """Return whether a query compares or orders by what a collection can have an index of."""
+    return query.order[0].target != Metadata("$id") or any(_ranges(query.filter))
+
+
+def _hidden(argument: str) -> str:
+    """Return an argument that PostgreSQL plans without, so that one plan does for all values."""
+    return f"(SELECT {argument})"
+
+
+def _has_place(value: values.JSON) -> TypeGuard[str | Decimal | int]:
+    """Return whether an index of a field has such values in a row."""
+    return isinstance(value, str | Decimal | int) and not isinstance(value, bool)
+
+
+def _found_by(query: Query, indexes: Indexes) -> Sequence[Column] | None:
+    """Return in which order an index gives what the filter is about, nothing: in none.
+
+    None where no index finds it, or the one that the order needs.
+    """
+    if _has_equality(query.filter):
+        return ()
+    wanted = [target for target in _ranges(query.filter) if target in indexes.targets]
+    if not wanted or query.order[0].target in wanted:
+        return None
+    return keys.of(wanted[0])
+
+
+def _has_equality(node: Filter) -> bool:
+    """Return whether a condition is one, or has one, that the index on data answers."""
     match node:
         case And(filters):
-            return any(_is_indexed(each) for each in filters)
+            return any(_has_equality(each) for each in filters)
         case Comparison(_, "eq", list() | dict() as value):
             return bool(value)
         case Comparison(_, operator, _):
@@ -230,9 +262,16 @@ def _is_indexed(node: Filter) -> bool:
             return False
 
 
-def _path(steps: Iterable[str]) -> str:
-    """Return a jsonpath; strict, because lax would look into arrays."""
-    return "strict $" + "".join(f".{values.encode(step)}" for step in steps)
+def _ranges(node: Filter) -> Iterable[Target]:
+    """Yield what is compared with a value that an index has in a row."""
+    match node:
+        case And(filters):
+            for each in filters:
+                yield from _ranges(each)
+        case Comparison(field, operator, value) if operator != "eq" and _has_place(value):
+            yield field
+        case MetadataComparison(metadata, _, _):
+            yield metadata
 
 
 def _tree(select: Sequence[Field]) -> _Tree:

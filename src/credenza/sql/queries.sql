@@ -401,6 +401,18 @@ SELECT secrets.value FROM secrets WHERE secrets.collection = $1 AND secrets.name
 -- name: get_revision
 SELECT alembic_version.version_num FROM alembic_version;
 
+-- name: list_indexes
+-- The indexes that settings have asked for; one whose making was ended is not whole.
+SELECT pg_class.relname::text AS name, pg_index.indisvalid AS is_whole
+FROM pg_index JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+WHERE pg_index.indrelid = 'documents'::regclass AND starts_with(pg_class.relname, 'documents_by_');
+
+-- name: create_index
+CREATE INDEX CONCURRENTLY {name} ON documents ({columns}) WHERE {condition};
+
+-- name: drop_index
+DROP INDEX CONCURRENTLY IF EXISTS {name};
+
 -- name: get_durability
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
@@ -452,13 +464,15 @@ FROM documents
 WHERE documents.collection = $1
   AND documents.data IS NOT NULL
   AND documents.incarnation = whole.incarnation
-  AND {where}
+  AND {among} AND {where}
 ORDER BY {order}
 LIMIT {limit}
 
 -- name: found_by_index
--- Documents that the index on data finds by the filter, sorted. Where there are more than a few,
--- they are read along the order as above, which then soon fills the page. PostgreSQL alone would
+-- Documents that an index finds by the filter, sorted. Where there are more than a few, they are
+-- read along the order as above, which then soon fills the page; CASE keeps all indexes away from the
+-- filter there, and has PostgreSQL expect that many match. An inequality names the order of its index:
+-- PostgreSQL, which knows nothing of the value, then takes that one. PostgreSQL alone would
 -- choose one of the two by a guess at how many match: it tries the filter on the hundred documents
 -- that it has sampled, and takes a value that is among them for one in a hundred (matchingsel).
 WITH few AS MATERIALIZED (
@@ -467,7 +481,8 @@ WITH few AS MATERIALIZED (
     WHERE documents.collection = $1
       AND documents.data IS NOT NULL
       AND documents.incarnation = whole.incarnation
-      AND {where}
+      AND {among} AND {where}
+    {nearest}
     LIMIT {few} + 1
 )
 SELECT documents.id, documents.version, documents.created_at, documents.updated_at,
@@ -482,7 +497,7 @@ UNION ALL
    AND documents.collection = $1
    AND documents.data IS NOT NULL
    AND documents.incarnation = whole.incarnation
-   AND {where}
+   AND {among} AND CASE WHEN {where} THEN true END
  ORDER BY {order}
  LIMIT {limit})
 ORDER BY {order}
@@ -508,7 +523,7 @@ FROM (
           AND documents.data IS NOT NULL
           AND documents.incarnation =
               (SELECT collections.incarnation FROM collections WHERE collections.collection = $1)
-          AND {where}
+          AND {among} AND {where}
         ORDER BY {order}
     ) AS found
     ORDER BY {order}

@@ -1,13 +1,15 @@
 """Collections and their settings: `/v1/collections`."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from credenza import errors, values, wire
-from credenza.collections import Collection, Collections
+from credenza import errors, query, values, wire
+from credenza.collection import Collection
+from credenza.collections import Collections
 from credenza.values import valid_collection
 from credenza.web import openapi
 from credenza.web.answers import JSON, as_json, collection_of
@@ -107,15 +109,23 @@ def _after(request: Request) -> str:
 
 def _settings(text: bytes) -> wire.CollectionSettings:
     try:
-        return wire.CollectionSettings.model_validate_json(text)
+        settings = wire.CollectionSettings.model_validate_json(text)
     except ValidationError as error:
-        raise errors.Unprocessable(
-            "These settings are not acceptable.",
-            errors=[
-                {"pointer": _pointer(fault["loc"]), "detail": fault["msg"]}
-                for fault in error.errors(include_url=False)
-            ],
-        ) from None
+        found = error.errors(include_url=False)
+        raise _unacceptable((fault["loc"], fault["msg"]) for fault in found) from None
+    for place, name in enumerate(settings.indexes):
+        try:
+            query.indexes("", [name])
+        except errors.InvalidQuery as problem:
+            raise _unacceptable([(("indexes", place), problem.detail)]) from None
+    return settings
+
+
+def _unacceptable(faults: Iterable[tuple[tuple[int | str, ...], str]]) -> errors.Unprocessable:
+    return errors.Unprocessable(
+        "These settings are not acceptable.",
+        errors=[{"pointer": _pointer(place), "detail": detail} for place, detail in faults],
+    )
 
 
 def _pointer(steps: tuple[int | str, ...]) -> str:

@@ -5,7 +5,8 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from credenza import errors, values, wire
-from credenza.collections import Collection, Collections
+from credenza.collection import Collection
+from credenza.collections import Collections
 from credenza.documents import Documents
 from credenza.web import openapi
 from credenza.web.answers import (
