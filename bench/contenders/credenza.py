@@ -1,5 +1,6 @@
 """The service itself, with its embedded PostgreSQL, as `make run` starts it."""
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from bench.contenders.base import (
     CORPUS,
     CREATED,
     CREDENZA,
+    JSON,
     NDJSON,
     TRACED,
     UNCACHED,
@@ -42,7 +44,7 @@ class Ours(Dialect):
         return Ask("GET", f"{self.all(CORPUS)}?team=eq.{team}&limit={PAGE}", {})
 
     def between(self, first: int, below: int) -> Ask:
-        """Read the documents whose `n` is in a range."""
+        """Read the documents whose `n` is in a range, of which the collection has an index."""
         return Ask("GET", f"{self.all(CORPUS)}?n=gte.{first}&n=lt.{below}&limit={PAGE}", {})
 
     def first_page(self) -> str:
@@ -101,6 +103,7 @@ def traced(place: Place) -> Iterator[Contender]:
 
 
 def fill(address: str, corpus: Corpus) -> None:
-    """Store the corpus."""
+    """Store the corpus, with an index of what ranges are asked of, as its peers have."""
     with client(address) as one:
+        one.ask(Ask("PUT", f"/v1/collections/{CORPUS}", JSON, json.dumps({"indexes": ["n"]})))
         one.send(Ask("POST", f"/v1/data/{CORPUS}/_import?view=document", NDJSON), corpus.whole)
