@@ -10,11 +10,15 @@ from typing import Any
 
 import asyncpg
 
+from credenza import sql
 from servers import PATIENCE, Postgres, until
 from service import CREDENZA, environment
 
 _names = (f"d{number}" for number in itertools.count(1))
 _templates: dict[Postgres, str] = {}
+
+_QUERIES = sql.load()
+_UPKEEP = (_QUERIES["list_indexed"], _QUERIES["list_indexes"])
 
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] ", re.MULTILINE)
 _STATEMENT = re.compile(r"(\S*) LOG:  (?:statement|execute [^:]+): (.*)", re.DOTALL)
@@ -74,9 +78,13 @@ def migrated(url: str, *arguments: str, **settings: object) -> str:
 
 
 def statements(server: Postgres, name: str) -> list[str]:
-    """Return all statements that a database has received, as its own log has them."""
+    """Return all statements that a database has received, as its own log has them.
+
+    Without those by which a process looks after the indexes at its start and after a change.
+    """
     found = (_STATEMENT.match(entry) for entry in _ENTRY.split(server.log()))
-    return [match[2].strip() for match in found if match and match[1] == name]
+    texts = [match[2].strip() for match in found if match and match[1] == name]
+    return [text for text in texts if text not in _UPKEEP]
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -11,7 +11,12 @@ from answers import problem
 from credenza import __version__
 from service import Running
 
-DEFAULTS = {"cache_ttl": None, "http_max_age": None, "require_if_match": False, "indexes": []}
+DEFAULTS: dict[str, Any] = {
+    "cache_ttl": None,
+    "http_max_age": None,
+    "require_if_match": False,
+    "indexes": [],
+}
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ SAMPLES: dict[str, list[Any]] = {
 
 KEYLESS = {
     *("get_revision", "get_durability", "read_export"),
-    *("list_indexes", "create_index", "drop_index"),
+    *("list_indexed", "list_indexes", "create_index", "drop_index"),
 }
 """Sent to a node, not to a collection; `read_export` to where its transaction is already."""
 

@@ -211,14 +211,6 @@ class Collections:
                     self._cache.uncertain(Key(name, incarnation, id_))
             raise
 
-    async def indexes(self) -> dict[str, tuple[str, str]]:
-        """Return the indexes that all collections' settings ask for, as `query.definitions`."""
-        found: dict[str, tuple[str, str]] = {}
-        async for name in self._store.names():
-            if (collection := await self._stored(name)) is not None:
-                found |= query.definitions(collection.indexes)
-        return found
-
     async def reap(self, now: datetime) -> None:
         """Delete tombstones that are old enough, and what deleted collections have left."""
         async for name in self._store.names():

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from credenza import errors
+from credenza import errors, query, wire
 from credenza.collections import Collections
 from credenza.database import Database
 from credenza.telemetry import Metrics
@@ -49,19 +49,21 @@ class Indexing:
             except errors.Problem as problem:
                 log.warning("indexes cannot be made", detail=problem.detail)
                 is_done = False
+            except Exception:
+                log.exception("indexes cannot be made")
+                is_done = False
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), CHECK_SECONDS if is_done else RETRY_SECONDS)
 
     async def _bring(self) -> bool:
         """Make what is missing and drop what nobody asks for; False: another process is at it."""
-        wanted = await self._collections.indexes()
-        if not self._is_different(wanted, await self._indexes()):
+        if not self._is_different(await self._wanted(), await self._found()):
             return True
         async with self._database.owner() as owner:
             (lock,) = await owner.fetch(TRY_LOCK, LOCK)
             if not lock["is_mine"]:
                 return False
-            found = await self._indexes()
+            wanted, found = await self._wanted(), await self._found()
             for name, is_whole in found.items():
                 if name not in wanted or not is_whole:
                     await owner.execute(self._database.query("drop_index").format(name=name))
@@ -72,10 +74,20 @@ class Indexing:
                 create = self._database.query("create_index")
                 await owner.execute(create.format(name=name, columns=columns, condition=condition))
                 log.info("index made", index=name, seconds=round(perf_counter() - began, 3))
-        self._is_different(wanted, await self._indexes())
+        self._is_different(wanted, await self._found())
         return True
 
-    async def _indexes(self) -> dict[str, bool]:
+    async def _wanted(self) -> dict[str, tuple[str, str]]:
+        """Return those that settings ask for, as `query.definitions`."""
+        async with self._database.connection(blames=errors.Internal) as connection:
+            rows = await connection.fetch("list_indexed")
+        wanted: dict[str, tuple[str, str]] = {}
+        for row in rows:
+            settings = wire.CollectionSettings.model_validate_json(row["settings"])
+            wanted |= query.definitions(query.indexes(row["collection"], settings.indexes))
+        return wanted
+
+    async def _found(self) -> dict[str, bool]:
         """Return those that there are, and whether each is whole."""
         async with self._database.connection(blames=errors.Internal) as connection:
             rows = await connection.fetch("list_indexes")

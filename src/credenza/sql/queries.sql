@@ -401,6 +401,11 @@ SELECT secrets.value FROM secrets WHERE secrets.collection = $1 AND secrets.name
 -- name: get_revision
 SELECT alembic_version.version_num FROM alembic_version;
 
+-- name: list_indexed
+-- The collections that ask for indexes, of all shards, as an index is made on all of them.
+SELECT collections.collection, collections.settings::text AS settings FROM collections
+WHERE collections.settings ? 'indexes';
+
 -- name: list_indexes
 -- The indexes that settings have asked for; one whose making was ended is not whole.
 SELECT pg_class.relname::text AS name, pg_index.indisvalid AS is_whole
