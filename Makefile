@@ -55,15 +55,17 @@ check: $(VENV)/.ready-dev ## Look for faults without running anything: code, scr
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/python charts/readme.py --check
 	$(RUN)/python charts/prometheus_rule.py --check
+	$(RUN)/python monitoring/grafana/make.py --check
 
 format: $(VENV)/.ready-dev ## Put the code into its one format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
 
-docs: $(VENV)/.ready-dev ## Write docs/reference, the chart's README and the PrometheusRule anew
+docs: $(VENV)/.ready-dev ## Write docs/reference, the chart's README, dashboards and the PrometheusRule anew
 	$(RUN)/python docs/generate.py
 	$(RUN)/python charts/readme.py
 	$(RUN)/python charts/prometheus_rule.py
+	$(RUN)/python monitoring/grafana/make.py
 
 clean: ## Remove what these commands have made; data stays
 	rm -rf $(VENV) $(TOOLS) tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

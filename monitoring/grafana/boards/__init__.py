@@ -1,0 +1,1 @@
+"""The dashboards, as data for Grafana. `monitoring/grafana/make.py` writes them as files."""
