@@ -38,7 +38,7 @@ def faults(folder: Path, boards: list[dict[str, Any]]) -> dict[int, str]:
     lines = [f"export const board{at}: Board = {json.dumps(x)};" for at, x in enumerate(boards)]
     types = (HERE / "dashboard_types").as_posix()
     source.write_text("\n".join([f"import type {{ Board }} from '{types}';", *lines]))
-    command = [COMPILER, *OPTIONS, source]
+    command = [str(COMPILER), *OPTIONS, str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     said = re.findall(r"^\S*boards\.ts\((\d+),\d+\): (.*)$", done.stdout, re.MULTILINE)
     assert (done.returncode == 0) == (not said), done.stdout + done.stderr

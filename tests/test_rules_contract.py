@@ -5,21 +5,19 @@ A real Prometheus loads the rules and scrapes the service.
 
 import itertools
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from conftest import Serve
 from rule_mutants import RULES
+from scraping import Labels, Prometheus, use
 from servers import free_port, until
 from service import Running
 from service_cases import SERVICE
 from slo_cases import LONG, SHORT
-from test_dashboards import Prometheus, use
 from test_docs import ROOT
 
 FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))}
@@ -39,42 +37,8 @@ MADE = {"__name__", "alertname", "severity", "slo", "part"}
 RARE = {("status", "5xx"), ("outcome", "error")}
 """What a healthy service does not show."""
 
-Labels = Mapping[str, str]
 Seen = Mapping[str, list[Labels]]
 """Each series that there is, by its name."""
-
-
-class WithRules(Prometheus):
-    """Prometheus with the rules, evaluated each second, and an Alertmanager that is not there."""
-
-    def __init__(self, folder: Path, targets: list[str]) -> None:
-        super().__init__(folder, targets)
-        path = folder / "prometheus.yml"
-        configuration = yaml.safe_load(path.read_text())
-        configuration["rule_files"] = [f"{folder}/rules/*.yml"]
-        nobody = {"static_configs": [{"targets": [f"127.0.0.1:{free_port()}"]}]}
-        configuration["alerting"] = {"alertmanagers": [nobody]}
-        configuration["global"]["evaluation_interval"] = "1s"
-        for job in configuration["scrape_configs"]:
-            if job["job_name"] == "prometheus":
-                job["static_configs"][0]["targets"] = [f"127.0.0.1:{self.port}"]
-        path.write_text(yaml.safe_dump(configuration))
-        (folder / "rules").mkdir()
-        for source in RULES.glob("*.yml"):
-            text = re.sub(r"(?m)^    interval: \w+", "    interval: 1s", source.read_text())
-            (folder / "rules" / source.name).write_text(text)
-
-    def rules(self) -> list[dict[str, Any]]:
-        """Return all rules with their state."""
-        groups = self.get("rules")["groups"]
-        return [rule for group in groups for rule in group["rules"]]
-
-    def seen(self) -> Seen:
-        """Return all series."""
-        found: dict[str, list[Labels]] = {}
-        for labels in self.get("series", **{"match[]": '{__name__=~".+"}'}):
-            found.setdefault(labels.pop("__name__"), []).append(labels)
-        return found
 
 
 @pytest.fixture
@@ -84,11 +48,9 @@ def service(serve: Serve) -> Running:
 
 
 @pytest.fixture
-def prometheus(folder: Path, service: Running) -> Iterator[WithRules]:
+def prometheus(folder: Path, service: Running) -> Iterator[Prometheus]:
     """Prometheus, which scrapes it."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("needs Debian's Prometheus: apt-get install prometheus")
-    server = WithRules(folder, [f"127.0.0.1:{service.settings['metrics_port']}"]).start()
+    server = Prometheus(folder, {f"127.0.0.1:{service.settings['metrics_port']}": {}}).start()
     yield server
     server.stop()
 
@@ -154,7 +116,7 @@ def _form(labels: Labels) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(300)
-def test_rules_ask_for_what_there_is(service: Running, prometheus: WithRules) -> None:
+def test_rules_ask_for_what_there_is(service: Running, prometheus: Prometheus) -> None:
     """Each rule evaluates; each name, label, value and bound that one asks for is there."""
     names, expected = itertools.count(1), [*told(), *bounds()]
 
@@ -191,7 +153,7 @@ def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
     assert unknown(["sum by (handle) (http_requests_total)"], seen) == {"handle"}
 
 
-def assert_nothing_fires(prometheus: WithRules) -> None:
+def assert_nothing_fires(prometheus: Prometheus) -> None:
     """Fail unless the alert that always fires is the only one; latency may be the test's."""
     firing = {
         each["labels"]["alertname"]
