@@ -315,6 +315,7 @@ def test_package_is_the_folder(tmp_path: Path) -> None:
     (package,) = tmp_path.iterdir()
     with tarfile.open(package) as files:
         assert all(member.isfile() for member in files)
+        assert not [name for name in files.getnames() if "grafana" in name and name[-3:] == ".py"]
         files.extractall(tmp_path, filter="data")
     everything = ("backup.enabled=true", "pgbouncer.enabled=true")
     packed = template("staging", *everything, chart=tmp_path / "credenza")
