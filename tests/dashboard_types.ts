@@ -95,7 +95,15 @@ type Variable = Plain<Omit<raw.VariableModel, 'query' | 'type'>> & (
   | { type: 'textbox'; query: string }
 );
 
-export type Board = Plain<Omit<raw.Dashboard, 'panels' | 'templating'>> & {
+type Annotation = Plain<Omit<raw.AnnotationQuery, 'target' | 'datasource'>> & {
+  datasource: Source<'prometheus'>;
+  target: { refId: string; expr: string };
+  titleFormat: string;
+  useValueForTime: boolean;
+};
+
+export type Board = Plain<Omit<raw.Dashboard, 'panels' | 'templating' | 'annotations'>> & {
+  annotations: { list: Annotation[] };
   panels: Panel[];
   templating: { list: Variable[] };
 };

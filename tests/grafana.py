@@ -77,6 +77,12 @@ def at_first(variable: dict[str, Any]) -> str:
     return value
 
 
+def marks(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what marks moments on all panels: a query for Prometheus, and its title."""
+    for mark in dashboard["annotations"]["list"]:
+        yield mark["target"]["expr"], mark["titleFormat"]
+
+
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[Panel, dict[str, Any]]]:
     """Yield each query for Prometheus with its panel."""
     for panel in panels(dashboard):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from grafana import DASHBOARDS, GRAFANA, datasources, panels, variables
+from grafana import DASHBOARDS, GRAFANA, datasources, marks, panels, variables
 from manifests import ROOT
 
 APART = {"loki", "jaeger"}
@@ -84,8 +84,8 @@ def test_each_data_source_is_provisioned(name: str) -> None:
     known = {source["uid"] for source in datasources()} | APART
     named: list[dict[str, str]] = [*_named(DASHBOARDS[name])]
     asked = [variable for variable in variables(DASHBOARDS[name]) if variable["type"] == "query"]
-    expected = sum(1 + len(panel["targets"]) for panel in panels(DASHBOARDS[name])) + len(asked)
-    assert len(named) == expected
+    expected = sum(1 + len(panel["targets"]) for panel in panels(DASHBOARDS[name]))
+    assert len(named) == expected + len(asked) + len([*marks(DASHBOARDS[name])])
     assert {source["uid"] for source in named} <= known
     assert all(source["type"] == source["uid"] for source in named)
     for panel in panels(DASHBOARDS[name]):
@@ -229,3 +229,13 @@ def test_the_cluster_names_the_job_as_compose_does() -> None:
     deployment = yaml.safe_load((ROOT / "k8s/base/app/deployment.yaml").read_text())
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels["app.kubernetes.io/name"] in {job["job_name"] for job in compose}
+
+
+def test_each_metric_of_the_service_is_shown() -> None:
+    """No series that begins with `credenza_` is without a panel."""
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    names = re.findall(r"(?m)^\| `(credenza_\w+)`", page)
+    text = "".join(path.read_text() for path in (GRAFANA / "dashboards").iterdir())
+    assert len(names) > 15
+    shown = {name for name in names if re.search(rf"\b{name}(_bucket|_sum|_count)?\{{", text)}
+    assert set(names) == shown

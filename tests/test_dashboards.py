@@ -18,7 +18,16 @@ import pytest
 from collectors import collecting
 from conftest import Serve
 from databases import create_migrated
-from grafana import DASHBOARDS, LABEL, as_sent, queries, rate_interval, scrape_seconds, variables
+from grafana import (
+    DASHBOARDS,
+    LABEL,
+    as_sent,
+    marks,
+    queries,
+    rate_interval,
+    scrape_seconds,
+    variables,
+)
 from scraping import Labels, Prometheus, use
 from servers import Postgres, Valkey, free_port, until
 from service import Running
@@ -78,14 +87,19 @@ def scrape(folder: Path) -> Iterator[Scrape]:
 
 
 def asked(chosen: Chosen) -> dict[str, set[str]]:
-    """Return each query of each panel as it is sent, with the labels that its panel shows."""
+    """Return each query of each dashboard as it is sent, with the labels that are shown of it."""
     interval = rate_interval(scrape_seconds())
-    return {
-        as_sent(target["expr"], dashboard, chosen, interval): set(
-            LABEL.findall(target["legendFormat"])
-        )
+    told = [
+        (dashboard, *each)
         for dashboard in DASHBOARDS.values()
-        for _, target in queries(dashboard)
+        for each in (
+            *((target["expr"], target["legendFormat"]) for _, target in queries(dashboard)),
+            *marks(dashboard),
+        )
+    ]
+    return {
+        as_sent(query, dashboard, chosen, interval): set(LABEL.findall(shown))
+        for dashboard, query, shown in told
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from boards.panels import PROMETHEUS, Json
+from boards.queries import NAMED, of
 
 WIDTH: Final = 24
 TAG: Final = "credenza"
@@ -100,10 +101,23 @@ def board(name: str, title: str, about: str, *rows: Row, more: Iterable[Json] = 
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
         "fiscalYearStartMonth": 0,
-        "annotations": {"list": []},
+        "annotations": {"list": [_starts()]},
         "links": [_others()],
         "templating": {"list": [JOB, NAMESPACE, POD, INSTANCE, *more]},
         "panels": _placed(rows),
+    }
+
+
+def _starts() -> Json:
+    """Return marks where a replica has started: the series' value is the time, in milliseconds."""
+    return {
+        "name": "Starts of replicas",
+        "datasource": PROMETHEUS,
+        "enable": True,
+        "iconColor": "blue",
+        "target": {"refId": "Anno", "expr": f"1000 * {of('process_start_time_seconds')}"},
+        "titleFormat": f"{NAMED} has started",
+        "useValueForTime": True,
     }
 
 

@@ -65,9 +65,9 @@ NOW: Final = row(
     states.database(3),
     states.breaker(3),
     stat(
-        "Refused for overload",
-        "Requests answered 503 at once because MAX_IN_FLIGHT was reached. Above zero: add "
-        "replicas, or find what is slow.",
+        "Refused",
+        "Requests answered 503 at once: MAX_IN_FLIGHT was reached, or too many exports ran. Above "
+        "zero: add replicas, or find what is slow.",
         "reqps",
         (per_second("credenza_requests_refused_total"), ""),
         steps={0: "green", 0.1: "red"},
@@ -109,7 +109,7 @@ LEVELS: Final = row(
             *(now(window, _burn(window)) for window in BURNS),
         ],
         first=[{"id": "merge", "options": {}}],
-        width=15,
+        width=14,
     ),
     table(
         "Alerts that fire",
@@ -123,7 +123,7 @@ LEVELS: Final = row(
             "instance": {"name": "address"},
         },
         [now("alerts", 'ALERTS{alertstate="firing", namespace=~"$namespace|"}')],
-        width=9,
+        width=10,
     ),
     graph(
         "Error budget left",
@@ -132,6 +132,7 @@ LEVELS: Final = row(
         "percentunit",
         (f"min by (slo) ({recorded('credenza:slo_budget_left:ratio30d')})", "{{slo}}"),
         top=1,
+        below=True,
     ),
     graph(
         "Burn rate over 1 hour",

@@ -51,7 +51,8 @@ def graph(title: str, about: str, unit: str, *queries: Query, **more: Any) -> Js
     """Return lines over time.
 
     `stacked` lays them on top of each other, `limit` draws a line where a bound is, `top` ends the
-    axis, `colours` are those of series by name, `exemplars` asks for them too, `width` is of 24.
+    axis, `below` lets it go below zero, `colours` are those of series by name, `exemplars` asks for
+    them too, `width` is of 24.
     """
     stacked = more.get("stacked", False)
     custom: Json = {
@@ -66,7 +67,7 @@ def graph(title: str, about: str, unit: str, *queries: Query, **more: Any) -> Js
         "unit": unit,
         "custom": custom,
         "color": {"mode": "palette-classic"},
-        "min": 0,
+        **({} if more.get("below") else {"min": 0}),
         **({"max": more["top"]} if "top" in more else {}),
     }
     if "limit" in more:

@@ -111,8 +111,8 @@ WORK: Final = row(
     ),
     graph(
         "Refused for overload by replica",
-        "Requests answered 503 at once because MAX_IN_FLIGHT was reached. Above zero: add "
-        "replicas, or find what is slow.",
+        "Requests answered 503 at once: MAX_IN_FLIGHT was reached, or too many exports ran. Above "
+        "zero: add replicas, or find what is slow.",
         "reqps",
         (per_second("credenza_requests_refused_total", by=REPLICA), NAMED),
     ),

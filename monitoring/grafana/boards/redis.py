@@ -54,8 +54,8 @@ OPERATIONS: Final = row(
     "Operations",
     graph(
         "Operations by name",
-        "look: a read asks. fill: a read has brought what was missing. wrote: a write tells. "
-        "Others are lists and the service's own.",
+        "look: a read asks. fill: a read has brought what was missing. wrote and drop: a write "
+        "tells. generation: the cache begins anew after Redis was away.",
         "ops",
         (per_second(f"{SECONDS}_count", by="operation"), "{{operation}}"),
         stacked=True,
