@@ -139,6 +139,14 @@ FAILURES: Final = row(
         states.DATABASE,
     ),
     states.waiting(),
+    graph(
+        "Indexes missing",
+        "Indexes that collections' settings ask for and that are not made yet. Not 0 for long: one "
+        "is being made, which the log tells when it is done, or cannot be, which it tells too.",
+        "none",
+        (f"max({of('credenza_indexes_missing')})", "missing"),
+        width=24,
+    ),
 )
 
 BOARD: Final = board(
