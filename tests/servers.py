@@ -58,11 +58,15 @@ class Process:
         """Return the command line."""
         raise NotImplementedError
 
+    def user(self) -> dict[str, Any]:
+        """Return whom it runs as."""
+        return unprivileged()
+
     def start(self) -> Self:
         """Start it and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, cwd=self.folder, **unprivileged()
+                self.command(), stdout=log, stderr=log, cwd=self.folder, **self.user()
             )
         until(self.is_up, f"{self.command()[0]}: {self.log()[-2000:]}")
         return self

@@ -1,0 +1,1 @@
+"""The proof of observability, from end to end: `make observe`."""

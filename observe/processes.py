@@ -1,0 +1,265 @@
+"""The tools as processes, each with its shipped configuration, at the addresses of this run."""
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import yaml
+
+from alerting import Alertmanager, Inbox, Place, shipped
+from manifests import ROOT
+from observe import tools
+from servers import Process, free_port
+
+MONITORING: Final = ROOT / "monitoring"
+HASTE: Final = 10
+"""By how much waiting is shortened: `for` of rules, `group_wait` and `group_interval` of routes.
+
+Windows of rates, and all else, are as shipped.
+"""
+
+DURATION: Final = re.compile(r"(\d+)(ms|[smhd])")
+SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def hastened(duration: str) -> str:
+    """Return a duration of Prometheus, this much shorter, in milliseconds."""
+    seconds = sum(int(number) * SECONDS[unit] for number, unit in DURATION.findall(duration))
+    return f"{round(seconds * 1000 / HASTE)}ms"
+
+
+def compose(service: str) -> dict[str, Any]:
+    """Return a service of docker-compose.yml."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    service_: dict[str, Any] = found[service]
+    return service_
+
+
+class Tool(Process):
+    """A tool that answers 200 at a path once it is ready; it runs as whoever runs the tests."""
+
+    program: str
+    ready: str
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        folder.mkdir()
+        self.ready_port = self.port
+
+    def user(self) -> dict[str, Any]:
+        """Return whom it runs as: none of them minds root, and the cache may be root's own."""
+        return {}
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def variables(self) -> dict[str, object]:
+        """Return what the shipped configuration reads from the environment."""
+        return {}
+
+    def options(self) -> list[str]:
+        """Return the options."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        variables = [f"{name}={value}" for name, value in self.variables().items()]
+        return ["env", *variables, str(tools.path(self.program)), *self.options()]
+
+    def is_up(self) -> bool:
+        """Return whether it says that it is ready."""
+        if not super().is_up():
+            return False
+        try:
+            answer = httpx2.get(f"http://127.0.0.1:{self.ready_port}{self.ready}", timeout=5)
+        except httpx2.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    def ask(self, path: str, **parameters: object) -> Any:
+        """Return an answer's JSON; None where there is none yet."""
+        given = {name: str(value) for name, value in parameters.items()}
+        answer = httpx2.get(f"{self.url}{path}", params=given, timeout=10)
+        if answer.status_code == 404:
+            return None
+        assert answer.status_code == 200, f"{path} {parameters}: {answer.text}"
+        return answer.json()
+
+
+class Loki(Tool):
+    """Loki with monitoring/loki/loki.yaml."""
+
+    program, ready = "loki", "/ready"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._internal = free_port()
+
+    def variables(self) -> dict[str, object]:
+        """Return where it listens, and its folder."""
+        return {
+            "ADDRESS": "127.0.0.1",
+            "PORT": self.port,
+            "GRPC_PORT": self._internal,
+            "DATA": self.folder / "data",
+        }
+
+    def options(self) -> list[str]:
+        """Return the options of its container."""
+        return [f"-config.file={MONITORING}/loki/loki.yaml", "-config.expand-env=true"]
+
+    def lines(self, query: str) -> list[tuple[dict[str, str], str]]:
+        """Return labels (with structured metadata) and text of each line of the last hour."""
+        found = self.ask("/loki/api/v1/query_range", query=query, since="1h", limit=5000)
+        streams = found["data"]["result"]
+        return [(each["stream"], value[1]) for each in streams for value in each["values"]]
+
+
+class Jaeger(Tool):
+    """Jaeger with monitoring/jaeger/jaeger.yaml."""
+
+    program, ready = "jaeger", "/status"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.otlp, self.ready_port = free_port(), free_port()
+        self._internal, self._metrics = free_port(), free_port()
+
+    def variables(self) -> dict[str, object]:
+        """Return where it listens, and its folder."""
+        return {
+            "QUERY": f"127.0.0.1:{self.port}",
+            "QUERY_GRPC": f"127.0.0.1:{self._internal}",
+            "OTLP": f"127.0.0.1:{self.otlp}",
+            "HEALTH": f"127.0.0.1:{self.ready_port}",
+            "METRICS_HOST": "127.0.0.1",
+            "METRICS_PORT": self._metrics,
+            "DATA": self.folder / "data",
+        }
+
+    def options(self) -> list[str]:
+        """Return the options of its container."""
+        return [f"--config={MONITORING}/jaeger/jaeger.yaml"]
+
+    def spans(self, trace: str) -> list[dict[str, Any]]:
+        """Return the spans of a trace, in the order in which they began; empty: it has none."""
+        found = self.ask(f"/api/traces/{trace}")
+        spans: list[dict[str, Any]] = found["data"][0]["spans"] if found else []
+        return sorted(spans, key=lambda span: int(span["startTime"]))
+
+
+class Collector(Tool):
+    """A collector with one of the configurations in monitoring/collector."""
+
+    program, ready = "collector", "/"
+
+    def __init__(self, folder: Path, configuration: str, **variables: object) -> None:
+        super().__init__(folder)
+        self._configuration, self._given = configuration, variables
+        self.metrics = free_port()
+        (folder / "queue").mkdir()
+
+    def variables(self) -> dict[str, object]:
+        """Return where it listens, and its folder."""
+        own = {
+            "HEALTH": f"127.0.0.1:{self.port}",
+            "METRICS_HOST": "127.0.0.1",
+            "METRICS_PORT": self.metrics,
+            "QUEUE": self.folder / "queue",
+        }
+        return own | self._given
+
+    def options(self) -> list[str]:
+        """Return the options of its container."""
+        return [f"--config={MONITORING}/collector/{self._configuration}"]
+
+
+class Told(Alertmanager):
+    """Alertmanager with the shipped routes and templates, and an inbox behind WEBHOOK_URL."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.inbox = Inbox()
+        secrets = {"WEBHOOK_URL": self.inbox.url("webhook")}
+        place = Place(folder, secrets).put(shipped())
+        place.render()
+        config = place.config()
+        for route in (config["route"], *config["route"]["routes"]):
+            for name in {"group_wait", "group_interval"} & route.keys():
+                route[name] = hastened(route[name])
+        place.write(config)
+        super().__init__(place)
+
+    def user(self) -> dict[str, Any]:
+        """Return whom it runs as."""
+        return {}
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """End it, and the inbox."""
+        super().stop(signal_number)
+        self.inbox.close()
+
+
+class Prometheus(Tool):
+    """Prometheus 3 with the shipped options, configuration and rules, each second."""
+
+    program, ready = "prometheus", "/-/ready"
+
+    def __init__(self, folder: Path, metrics_port: int, alertmanager: Alertmanager) -> None:
+        super().__init__(folder)
+        text = (MONITORING / "prometheus/compose.yml").read_text()
+        addresses = {
+            "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
+            "localhost:9090": f"127.0.0.1:{self.port}",
+            "app:8001": f"127.0.0.1:{metrics_port}",
+            "/etc/prometheus-rules": f"{folder}/rules",
+        }
+        for shipped_, own in addresses.items():
+            assert shipped_ in text
+            text = text.replace(shipped_, own)
+        configuration = yaml.safe_load(text)
+        often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        configuration["global"] |= often
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+        (folder / "rules").mkdir()
+        for source in (MONITORING / "prometheus/rules").glob("*.yml"):
+            rules = yaml.safe_load(source.read_text())
+            for group in rules["groups"]:
+                group["interval"] = "1s"
+                for rule in group["rules"]:
+                    if "for" in rule:
+                        rule["for"] = hastened(rule["for"])
+            (folder / "rules" / source.name).write_text(yaml.safe_dump(rules))
+
+    def options(self) -> list[str]:
+        """Return the options of its container, with the paths of this run."""
+        own = {
+            "--config.file": self.folder / "prometheus.yml",
+            "--storage.tsdb.path": self.folder / "data",
+        }
+        kept = [each for each in compose("prometheus")["command"] if each.split("=")[0] not in own]
+        here = [f"{name}={value}" for name, value in own.items()]
+        return [*kept, *here, f"--web.listen-address=127.0.0.1:{self.port}"]
+
+    def data(self, path: str, **parameters: object) -> Any:
+        """Return the data of an answer of its API."""
+        return self.ask(f"/api/v1/{path}", **parameters)["data"]
+
+    def seen(self) -> Mapping[str, list[Mapping[str, str]]]:
+        """Return the labels of all series, by name."""
+        found: dict[str, list[Mapping[str, str]]] = {}
+        for labels in self.data("series", **{"match[]": '{__name__=~".+"}'}):
+            found.setdefault(labels.pop("__name__"), []).append(labels)
+        return found
+
+
+def use_own_tools() -> None:
+    """Let the tests' tools find these programs first."""
+    folders = [str(tools.path(program).parent) for program in tools.PROGRAMS]
+    os.environ["PATH"] = os.pathsep.join([*folders, os.environ["PATH"]])

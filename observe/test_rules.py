@@ -1,0 +1,52 @@
+"""The shipped rules in Prometheus 3."""
+
+import itertools
+import subprocess
+from typing import Any
+
+from manifests import ROOT
+from observe import tools
+from observe.conftest import Say, Stack
+from servers import until
+from test_dashboards import use
+from test_rules_contract import EVERY, RECORDED, bounds, told, unknown
+
+RULES = sorted((ROOT / "monitoring/prometheus/rules").glob("*.yml"))
+
+
+def rules(stack: Stack) -> list[dict[str, Any]]:
+    """Return all rules that are loaded, with their state."""
+    groups = stack.prometheus.data("rules")["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_rules_are_valid() -> None:
+    """The promtool of Prometheus 3 takes each file, and warns of nothing."""
+    command = [str(tools.path("promtool")), "check", "rules", "--lint-fatal", *map(str, RULES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_load_and_evaluate(stack: Stack, say: Say) -> None:
+    """Each shipped rule is loaded, and evaluates without an error."""
+    until(lambda: {rule["health"] for rule in rules(stack)} == {"ok"}, "rules in good health")
+    loaded = [rule["name"] for rule in rules(stack)]
+    assert sorted(loaded) == sorted(rule.get("record", rule.get("alert")) for rule in EVERY)
+    say(f"{len(loaded)} rules of {len(RULES)} files are in good health")
+
+
+def test_rules_ask_for_what_there_is(stack: Stack) -> None:
+    """Each name, label, value and bound that a rule or a runbook asks for is there."""
+    names, asked = itertools.count(1), [*told(), *bounds()]
+
+    def known() -> bool:
+        with stack.service.client() as client:
+            use(client, names)
+            client.head("/data").raise_for_status()
+        return not unknown(asked, stack.prometheus.seen())
+
+    try:
+        until(known, "something that rules ask for")
+    except TimeoutError:
+        assert unknown(asked, stack.prometheus.seen()) == set()
+    assert stack.prometheus.seen().keys() >= RECORDED

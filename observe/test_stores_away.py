@@ -1,0 +1,55 @@
+"""Loki and Jaeger are away: nobody notices, and what was written meanwhile is there afterwards."""
+
+import statistics
+import time
+
+from observe.conftest import Say, Stack
+from observe.looking import Mark, without_lines, without_spans
+from servers import until
+from service import Running
+
+REQUESTS = 200
+SLOWER, MARGIN = 2.0, 0.005
+"""By how much the median may rise on a busy machine: a factor, and seconds. Who waits for a store
+that is away waits for seconds."""
+
+
+def work(service: Running) -> tuple[list[Mark], list[float]]:
+    """Send some requests; return them, and the seconds that each took."""
+    marks, took = [], []
+    with service.client() as client:
+        for number in range(REQUESTS):
+            mark = Mark.new()
+            began = time.monotonic()
+            answer = client.put(f"/v1/data/away/{number}", json=number, headers=mark.fields)
+            took.append(time.monotonic() - began)
+            assert answer.status_code in {200, 201}
+            marks.append(mark)
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.get("/health/ready").status_code == 200
+    return marks, took
+
+
+def test_nothing_is_lost_while_they_are_away(stack: Stack, say: Say) -> None:
+    """Loki and Jaeger stop, collectors are killed: the service is as fast, and nothing is lost."""
+    _, before = work(stack.service)
+    stack.loki.stop()
+    stack.jaeger.stop()
+    say("Loki and Jaeger have stopped")
+    marks, during = work(stack.service)
+    medians = [statistics.median(each) * 1000 for each in (before, during)]
+    say(f"a write took {medians[0]:.1f} ms before and takes {medians[1]:.1f} ms now (medians)")
+    assert medians[1] < medians[0] * SLOWER + MARGIN * 1000
+    assert max(during) < 1
+    time.sleep(7)  # the service sends its spans every 5 s
+    for collector in (stack.logs, stack.traces):
+        assert "Exporting failed" in collector.log(), "it has not tried"
+        collector.kill()
+        collector.start()
+    say("both collectors have tried, were killed, and are started again")
+    stack.loki.start()
+    stack.jaeger.start()
+    say("Loki and Jaeger are started again")
+    until(lambda: without_lines(stack, marks) == set(), "all lines in Loki")
+    until(lambda: without_spans(stack, marks) == set(), "all spans in Jaeger")
+    say(f"all {REQUESTS} requests are in Loki and in Jaeger")
