@@ -111,11 +111,11 @@ def stack(
         otlp, metrics = free_port(), free_port()
         traces = Collector(
             folder / "traces",
-            "traces.yaml",
+            "traces/traces.yaml",
             OTLP=f"127.0.0.1:{otlp}",
             JAEGER=f"127.0.0.1:{jaeger.otlp}",
         )
-        logs = Collector(folder / "logs", "logs.yaml", PODS=node.pods, LOKI=f"{loki.url}/otlp")
+        logs = Collector(folder / "logs", "logs/logs.yaml", PODS=node.pods, LOKI=f"{loki.url}/otlp")
         told = Told(folder / "alertmanager")
         prometheus = Prometheus(folder / "prometheus", metrics, told)
         say("Loki, Jaeger, two collectors, Alertmanager and Prometheus are started")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from charts import ENVIRONMENTS, is_hook, template
-from manifests import ROOT, Object, kustomize, load, one, pods, render
+from manifests import LONG_RUNNING, ROOT, Object, kustomize, load, one, pods, render
 
 ALLOWED = yaml.safe_load((ROOT / "tests/parity_allowed.yaml").read_text())
 SUFFIX = re.compile(r"-[0-9a-z]{10}$")
@@ -51,6 +51,9 @@ COMPONENTS = {
         'secrets.files="credenza-passwords"',
         'managedServices.caConfigMap="provider-ca"',
     ),
+    ("tracing", "staging"): ("tracing.enabled=true",),
+    ("logs", "prod"): ("logs.enabled=true",),
+    ("tracing+logs", "dev"): ("tracing.enabled=true", "logs.enabled=true"),
     ("secret-files", "staging"): ('secrets.files="credenza-passwords"',),
     ("backup+secret-files", "staging"): (
         "backup.enabled=true",
@@ -83,7 +86,7 @@ def _without_suffixes(objects: list[Object]) -> list[Object]:
         if each["kind"] in SUFFIXED
     }
     for owner, made in pods(kept):
-        if owner["kind"] in {"Deployment", "StatefulSet"} and _names(made["spec"]) & set(names):
+        if owner["kind"] in LONG_RUNNING and _names(made["spec"]) & set(names):
             made["metadata"].setdefault("annotations", {})[CHECKSUM] = "changes with its content"
     return [_renamed(each, names) for each in kept]
 
@@ -197,6 +200,19 @@ def test_components_are_the_same(components: str, overlay: str, tmp_path: Path) 
     assert kustomized != render(overlay), "they change nothing"
     charted = template(overlay, *COMPONENTS[components, overlay])
     assert differences(kustomized, charted) == []
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_collectors_on_nodes_are_the_same(environment: str) -> None:
+    """What is in the namespace beside the environment's is the same, and nothing else changes."""
+    space = f"credenza-{environment}-logs"
+    charted = template(environment, "logs.enabled=true", "nodeLogs.enabled=true")
+    beside = [found for found in charted if found["metadata"]["namespace"] == space]
+    kustomized = load(kustomize(ROOT / "k8s/node-logs" / environment))
+    assert {found["metadata"].get("namespace", space) for found in kustomized} == {space}
+    assert differences(kustomized, beside) == []
+    rest = [found for found in charted if found not in beside]
+    assert rest == template(environment, "logs.enabled=true")
 
 
 def _another_port(objects: list[Object]) -> None:

@@ -13,6 +13,24 @@ labels:
   helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* metadata of an object in another namespace: (list NAMESPACE $ NAME [APP]). */}}
+{{- define "credenza.metadataIn" -}}
+{{- $own := printf "namespace: %s\n" (index . 1).Release.Namespace -}}
+{{- include "credenza.metadata" (rest .) | replace $own (printf "namespace: %s\n" (first .)) -}}
+{{- end }}
+
+{{/* The namespace of the nodes' collectors, which see folders of the node: the release's may not. */}}
+{{- define "credenza.logsNamespace" -}}
+{{- .Release.Namespace }}-logs
+{{- end }}
+
+{{/* All namespaces that the chart puts pods into, separated by blanks. */}}
+{{- define "credenza.namespaces" -}}
+{{- .Release.Namespace }}
+{{- if .Values.nodeLogs.enabled }} {{ include "credenza.logsNamespace" . }}
+{{- end }}
+{{- end }}
+
 {{/* The name of an image: (list $ IMAGE). */}}
 {{- define "credenza.image" -}}
 {{- $image := index . 1 -}}
@@ -37,6 +55,9 @@ imagePullSecrets:
 {{/* The settings of the service. Before 1.21 PgBouncer keeps no prepared statements. */}}
 {{- define "credenza.config" -}}
 {{- $config := .Values.config }}
+{{- if .Values.tracing.enabled }}
+{{- $config = merge (dict) $config (dict "OTEL_EXPORTER_OTLP_ENDPOINT" "http://collector:4318") }}
+{{- end }}
 {{- if .Values.pgbouncer.enabled }}
 {{- $config = merge (dict) $config (dict "DATABASE_STATEMENT_CACHE" 0) }}
 {{- end }}

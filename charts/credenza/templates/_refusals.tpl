@@ -4,6 +4,9 @@
 {{- include "credenza.refuseMissingSecrets" . -}}
 {{- include "credenza.refuseDatabases" . -}}
 {{- include "credenza.refuseReplicas" . -}}
+{{- if and .Values.nodeLogs.enabled (not .Values.logs.enabled) }}
+{{- fail "nodeLogs.enabled needs logs.enabled: there is no Loki to send lines to" }}
+{{- end }}
 {{- if eq (include "credenza.text" .Values.config.PORT) (include "credenza.text" .Values.config.METRICS_PORT) }}
 {{- fail "config.METRICS_PORT is the same as config.PORT: it must be another one" }}
 {{- end }}
