@@ -113,7 +113,7 @@ def stack(
             folder / "traces",
             "traces/traces.yaml",
             OTLP=f"127.0.0.1:{otlp}",
-            JAEGER=f"127.0.0.1:{jaeger.otlp}",
+            JAEGER=f"http://127.0.0.1:{jaeger.otlp}",
         )
         logs = Collector(folder / "logs", "logs/logs.yaml", PODS=node.pods, LOKI=f"{loki.url}/otlp")
         told = Told(folder / "alertmanager")
@@ -138,7 +138,7 @@ def stack(
             until(lambda: client.get("/health").json()["status"] == "ok", "the cache is not used")
         say("the service is started")
         yield found
-        say("all is ended")
+        say("all is to end")
 
 
 @pytest.fixture(autouse=True)

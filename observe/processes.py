@@ -69,7 +69,9 @@ class Tool(Process):
 
     def command(self) -> list[str]:
         """Return the command line."""
-        variables = [f"{name}={value}" for name, value in self.variables().items()]
+        # Containers have a read-only root, and no folder for temporary files.
+        given = {"TMPDIR": "/nonexistent"} | self.variables()
+        variables = [f"{name}={value}" for name, value in given.items()]
         return ["env", *variables, str(tools.path(self.program)), *self.options()]
 
     def is_up(self) -> bool:
