@@ -52,7 +52,10 @@ CONTEXTS: dict[str, dict[str, Any]] = {
         **MANAGED,
         **{
             name: {"enabled": True}
-            for name in ("backup", "ingress", "pgbouncer", "prometheusOperator")
+            for name in (
+                *("backup", "ingress", "logs", "nodeLogs", "pgbouncer", "prometheusOperator"),
+                "tracing",
+            )
         },
         "autoscaling": {"enabled": True, "minReplicas": 4, "requestsPerSecond": 1},
         "secrets": {
