@@ -115,7 +115,9 @@ def stack(
             OTLP=f"127.0.0.1:{otlp}",
             JAEGER=f"http://127.0.0.1:{jaeger.otlp}",
         )
-        logs = Collector(folder / "logs", "logs/logs.yaml", PODS=node.pods, LOKI=f"{loki.url}/otlp")
+        logs = Collector(
+            folder / "logs", "logs/logs.yaml", FILES=node.files, LOKI=f"{loki.url}/otlp"
+        )
         told = Told(folder / "alertmanager")
         prometheus = Prometheus(folder / "prometheus", metrics, told)
         say("Loki, Jaeger, two collectors, Alertmanager and Prometheus are started")

@@ -19,7 +19,7 @@ class Node:
     """
 
     def __init__(self, pods: Path, namespace: str) -> None:
-        self.pods = pods / f"{namespace}_*"
+        self.files = pods / f"{namespace}_*/*/*.log"
         folder = pods / f"{namespace}_credenza-0_7d4e8f6a-0000-4000-8000-000000000001" / "credenza"
         folder.mkdir(parents=True)
         self._file = folder / "0.log"

@@ -1,0 +1,54 @@
+"""Log lines under Docker, whose files tell of a container by labels in each line."""
+
+import json
+from datetime import UTC, datetime
+
+from observe.conftest import Say, Stack
+from observe.looking import OF_SERVICE, Mark
+from observe.processes import Collector
+from servers import until
+
+OTHER = "a line of another project's"
+
+
+def kept(text: str, **labels: str) -> str:
+    """Return a line as Docker's driver json-file keeps it, with the labels it is told to add."""
+    attributes = {f"com.docker.compose.{name}": value for name, value in labels.items()}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line = {"log": f"{text}\n", "stream": "stderr", "time": now}
+    return json.dumps(line | ({"attrs": attributes} if attributes else {})) + "\n"
+
+
+def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
+    """The service has its name and its lines their ids; what is another project's stays out."""
+    mark = Mark.new()
+    line = {"request_id": mark.request_id, "trace_id": mark.trace_id, "level": "warning"}
+    containers = {
+        "a": kept(OTHER),
+        "b": kept(OTHER, project="another", service="app"),
+        "c": kept(json.dumps(line), project="credenza", service="app"),
+        "d": kept(f"LOG: {mark.request_id}", project="credenza", service="postgres"),
+    }
+    folder = stack.folder / "containers"
+    for name, text in containers.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / f"{name}-json.log").write_text(text)
+    collector = Collector(
+        stack.folder / "docker",
+        "logs/logs.yaml",
+        FILES=folder / "*/*-json.log",
+        PODS="false",
+        LOKI=f"{stack.loki.url}/otlp",
+    ).start()
+    try:
+        ours = f'{OF_SERVICE} | request_id="{mark.request_id}"'
+        theirs = f'{{service_name="postgres"}} |= "{mark.request_id}"'
+        until(lambda: len(stack.loki.lines(ours)) == 1, "the service's line in Loki")
+        until(lambda: len(stack.loki.lines(theirs)) == 1, "PostgreSQL's line in Loki")
+    finally:
+        collector.stop()
+    ((labels, text),) = stack.loki.lines(ours)
+    assert text == json.dumps(line)
+    assert (labels["trace_id"], labels["detected_level"]) == (mark.trace_id, "warning")
+    assert stack.loki.lines(f'{{service_name=~".+"}} |= "{OTHER}"') == []
+    say("lines of Docker's files are in Loki, and no others")
