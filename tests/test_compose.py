@@ -196,7 +196,11 @@ def cluster_mounts(name: str) -> Iterator[tuple[dict[str, Any], str, list[Path]]
 
 def test_grafana_sees_the_files_of_the_cluster() -> None:
     """Data sources, providers and dashboards are the same files in the same places."""
-    found = {place: sorted(folder.iterdir()) for place, folder in mounts("grafana").items()}
+    found: dict[str, list[Path]] = {}
+    for place, path in mounts("grafana").items():
+        of_one = path.is_file()
+        files = found.setdefault(str(Path(place).parent) if of_one else place, [])
+        files += [path] if of_one else sorted(path.iterdir())
     assert found == {place: sorted(files) for _, place, files in cluster_mounts("grafana")}
 
 
