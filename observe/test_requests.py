@@ -2,8 +2,11 @@
 
 import json
 
+import yaml
+
 from observe.conftest import Say, Stack
 from observe.looking import Mark, Span, exemplars, lines_of, spans_of
+from observe.processes import MONITORING
 from servers import until
 
 
@@ -27,7 +30,15 @@ def found(stack: Stack, mark: Mark, say: Say) -> list[Span]:
     assert spans[0].tags["credenza.request_id"] == mark.request_id
     until(lambda: mark.trace_id in exemplars(stack), "its exemplar in Prometheus")
     say("Prometheus has its exemplar")
+    assert lines_of_trace(stack, mark.trace_id) == [(labels, text)]
     return spans
+
+
+def lines_of_trace(stack: Stack, trace: str) -> list[tuple[dict[str, str], str]]:
+    """Return what Grafana finds in Loki for a trace, by the query of its data source."""
+    (source,) = yaml.safe_load((MONITORING / "jaeger/datasource.yaml").read_text())["datasources"]
+    query = source["jsonData"]["tracesToLogsV2"]["query"]
+    return stack.loki.lines(query.replace("$${__trace.traceId}", trace))
 
 
 def below(spans: list[Span], parent: Span) -> list[str]:
