@@ -111,12 +111,12 @@ def stack(
         otlp, metrics = free_port(), free_port()
         traces = Collector(
             folder / "traces",
-            "traces/traces.yaml",
+            "traces/stateful-set.yaml",
             OTLP=f"127.0.0.1:{otlp}",
             JAEGER=f"http://127.0.0.1:{jaeger.otlp}",
         )
         logs = Collector(
-            folder / "logs", "logs/logs.yaml", FILES=node.files, LOKI=f"{loki.url}/otlp"
+            folder / "logs", "logs/daemon-set.yaml", FILES=node.files, LOKI=f"{loki.url}/otlp"
         )
         told = Told(folder / "alertmanager")
         prometheus = Prometheus(folder / "prometheus", metrics, told)

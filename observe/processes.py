@@ -32,6 +32,13 @@ def hastened(duration: str) -> str:
     return f"{round(seconds * 1000 / HASTE)}ms"
 
 
+def shipped_arguments(manifest: str) -> list[str]:
+    """Return the arguments of a part's container, with the files of the repository."""
+    path = MONITORING / manifest
+    found = yaml.safe_load(path.read_text())["spec"]["template"]["spec"]["containers"][0]["args"]
+    return [re.sub(r"/etc/\w+/", f"{path.parent}/", each) for each in found]
+
+
 def compose(service: str) -> dict[str, Any]:
     """Return a service of docker-compose.yml."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -114,7 +121,7 @@ class Loki(Tool):
 
     def options(self) -> list[str]:
         """Return the options of its container."""
-        return [f"-config.file={MONITORING}/loki/loki.yaml", "-config.expand-env=true"]
+        return shipped_arguments("loki/stateful-set.yaml")
 
     def lines(self, query: str) -> list[tuple[dict[str, str], str]]:
         """Return labels (with structured metadata) and text of each line of the last hour."""
@@ -147,7 +154,7 @@ class Jaeger(Tool):
 
     def options(self) -> list[str]:
         """Return the options of its container."""
-        return [f"--config={MONITORING}/jaeger/jaeger.yaml"]
+        return shipped_arguments("jaeger/stateful-set.yaml")
 
     def spans(self, trace: str) -> list[dict[str, Any]]:
         """Return the spans of a trace, in the order in which they began; empty: it has none."""
@@ -157,13 +164,13 @@ class Jaeger(Tool):
 
 
 class Collector(Tool):
-    """A collector with one of the configurations in monitoring/collector."""
+    """A collector as one of the manifests in monitoring/collector has it."""
 
     program, ready = "collector", "/"
 
-    def __init__(self, folder: Path, configuration: str, **variables: object) -> None:
+    def __init__(self, folder: Path, manifest: str, **variables: object) -> None:
         super().__init__(folder)
-        self._configuration, self._given = configuration, variables
+        self._manifest, self._given = manifest, variables
         self.metrics = free_port()
         (folder / "queue").mkdir()
 
@@ -179,7 +186,13 @@ class Collector(Tool):
 
     def options(self) -> list[str]:
         """Return the options of its container."""
-        return [f"--config={MONITORING}/collector/{self._configuration}"]
+        return shipped_arguments(f"collector/{self._manifest}")
+
+    def metric(self, name: str) -> float:
+        """Return the sum of one of its own metrics; 0 where it does not have it yet."""
+        shown = httpx2.get(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).text
+        found = re.findall(rf"^{name}\{{.*\}} (\S+)$", shown, re.MULTILINE)
+        return sum(map(float, found))
 
 
 class Told(Alertmanager):

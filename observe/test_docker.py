@@ -35,7 +35,7 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
         (folder / name / f"{name}-json.log").write_text(text)
     collector = Collector(
         stack.folder / "docker",
-        "logs/logs.yaml",
+        "logs/daemon-set.yaml",
         FILES=folder / "*/*-json.log",
         PODS="false",
         LOKI=f"{stack.loki.url}/otlp",
