@@ -41,7 +41,7 @@ module() {
   cp "$folder/go.mod" "$mod"
   cp "$folder/go.sum" "${mod%.mod}.sum"
   chmod u+w "${mod%.mod}".*
-  for each in $(sed -nE 's/^(replace)?\s*(\S+)( \S+)? => \.\.?\/.*/\2/p' "$mod"); do
+  sed -nE 's/^(replace)?\s*(\S+)( \S+)? => \.\.?\/.*/\2/p' "$folder/go.mod" | while read -r each; do
     go mod edit -dropreplace="$each" "$mod"
   done
   cd "$folder"
