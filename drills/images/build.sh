@@ -46,6 +46,17 @@ alertmanager_program() {
   echo "$program"
 }
 
+observer() { # NAME PROGRAM PLACE: one of the programs of `make observe-tools`, alone
+  local folder program
+  program=$(find "$(dirname "$cache")/credenza-observe" -path "*/$2-*/$2" 2>/dev/null | sort | tail -n 1)
+  [ -n "$program" ] || { echo "build.sh: $1 needs make observe-tools" >&2; exit 1; }
+  folder=$(mktemp -d)
+  install -D "$program" "$folder/$3"
+  [ "$2" != loki ] || install -d -o 10001 -g 10001 "$folder/loki"
+  tar -C "$folder" -c . | docker import -c "ENTRYPOINT [\"/$3\"]" -c 'USER 10001' - "$1" >/dev/null
+  rm -rf "$folder"
+}
+
 build() {
   case $1 in
     python:3.11-slim) python_base "$1" ;;
@@ -57,13 +68,17 @@ build() {
     prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(alertmanager_program)" "$cache/amtool" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
     grafana/grafana:12.3.0) from_folder "$1" grafana ;;
+    otel/opentelemetry-collector-k8s:0.165.0) observer "$1" collector otelcol-k8s ;;
+    jaegertracing/jaeger:2.13.0) observer "$1" jaeger cmd/jaeger/jaeger-linux ;;
+    grafana/loki:3.5.7) observer "$1" loki usr/bin/loki ;;
     *) echo "build.sh: there is no stand-in for $1" >&2; exit 2 ;;
   esac
   echo "built the stand-in $1"
 }
 
 all=(python:3.11-slim postgres:18 postgres:15 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
-  prom/alertmanager:v0.28.1 grafana/grafana:12.3.0)
+  prom/alertmanager:v0.28.1 grafana/grafana:12.3.0 otel/opentelemetry-collector-k8s:0.165.0
+  jaegertracing/jaeger:2.13.0 grafana/loki:3.5.7)
 if [ $# = 0 ]; then
   for name in "${all[@]}"; do has "$name" || build "$name"; done
 else

@@ -1,0 +1,103 @@
+"""Traces and log lines in a cluster: from the pods to their stores, past what policies forbid."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+from cluster import ROOT, Cluster, run, wait
+
+from conftest import API, Measured
+
+BESIDE = ROOT / "k8s/node-logs/dev"
+PARTS = ("collector", "jaeger", "loki")
+KINDS = "statefulsets,services,serviceaccounts,networkpolicies"
+REACH = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+        print(target, "open")
+    except OSError:
+        print(target, "closed")
+"""
+
+
+@pytest.fixture
+def watched(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+    """The environment with collectors, Jaeger and Loki; without them afterwards."""
+    cluster.apply_with(tmp_path, "tracing", "logs")
+    run("kubectl", "apply", "--kustomize", BESIDE)
+    yield cluster
+    run("kubectl", "delete", "--kustomize", BESIDE)
+    cluster.apply_with(tmp_path)
+    for part in PARTS:
+        cluster.kubectl("delete", KINDS, f"--selector=app.kubernetes.io/name={part}")
+
+
+def answer(url: str, **parameters: str) -> Any:
+    """Return the JSON of an answer; None where there is nothing yet."""
+    try:
+        with urlopen(f"{url}?{urlencode(parameters)}", timeout=10) as found:
+            return json.load(found)
+    except OSError:
+        return None
+
+
+def lines(loki: str, query: str) -> list[dict[str, str]]:
+    """Return the labels and structured metadata of log lines."""
+    found = answer(f"{loki}/loki/api/v1/query_range", query=query, since="1h", limit="1000")
+    return [each["stream"] for each in (found or {"data": {"result": []}})["data"]["result"]]
+
+
+def send(request_id: str, trace: str) -> None:
+    """Send a request whose trace is to be recorded."""
+    parent = f"00-{trace}-{secrets.token_hex(8)}-01"
+    fields = {"X-Request-Id": request_id, "traceparent": parent}
+    urlopen(Request(f"{API}/v1/data/watched", headers=fields), timeout=30).close()
+
+
+def test_a_request_is_found(watched: Cluster, measured: Measured) -> None:
+    """A request's id finds its line in Loki and its trace in Jaeger; each replica's lines come."""
+    replicas = set(watched.ready("credenza"))
+    sent = {f"drill-{secrets.token_hex(8)}": secrets.token_hex(16) for _ in range(40)}
+    with watched.forwarded("service/loki", 3100) as loki:
+        wait("Loki answers", lambda: answer(f"{loki}/loki/api/v1/labels"))
+        for request_id, trace in sent.items():
+            send(request_id, trace)
+        ours = '{service_name="credenza"} | request_id=~"drill-.+"'
+
+        def found() -> bool:
+            return {each["request_id"] for each in lines(loki, ours)} == set(sent)
+
+        wait("each line in Loki", found)
+        said = lines(loki, ours)
+        labels = set(answer(f"{loki}/loki/api/v1/labels", since="1h")["data"])
+    assert {each["request_id"]: each["trace_id"] for each in said} == sent
+    assert {each["k8s_pod_name"] for each in said} == replicas
+    assert {each["k8s_namespace_name"] for each in said} == {watched.namespace}
+    assert labels == {"service_name", "k8s_namespace_name"}
+    with watched.forwarded("service/jaeger", 16686) as jaeger:
+        for trace in sent.values():
+            wait("a trace in Jaeger", lambda: answer(f"{jaeger}/api/traces/{trace}"))  # noqa: B023
+    measured(f"{len(sent)} requests to {len(replicas)} replicas: each line and each trace is there")
+
+
+def test_nobody_else_reaches_the_stores(watched: Cluster, measured: Measured) -> None:
+    """The service reaches the collector, and neither store; its namespace refuses node-logs."""
+    pod = watched.ready("credenza")[0]
+    targets = ("collector:4318", "jaeger:16686", "jaeger:4318", "loki:3100")
+    said = watched.kubectl("exec", pod, "--", "python", "-c", REACH, *targets)
+    assert dict(line.split() for line in said.splitlines() if line.count(" ") == 1) == {
+        "collector:4318": "open",
+        **dict.fromkeys(targets[1:], "closed"),
+    }
+    made = run("kubectl", "kustomize", BESIDE).replace(f"{watched.namespace}-logs", "credenza-dev")
+    refused = watched.kubectl("apply", "--dry-run=server", "--filename=-", input_=made)
+    assert 'would violate PodSecurity "restricted:latest"' in refused
+    measured("1 way open, 3 closed; `restricted` refuses what sees a node")
