@@ -20,9 +20,10 @@ from observe.processes import (
     Loki,
     Prometheus,
     Told,
+    steady_port,
     use_own_tools,
 )
-from servers import Postgres, Process, Valkey, free_port, until
+from servers import Postgres, Process, Valkey, until
 from service import Running
 
 __all__ = ["postgres", "valkey"]
@@ -108,7 +109,7 @@ def stack(
         node = Node(folder / "pods", NAMESPACE)
         ending.callback(node.close)
         loki, jaeger = Loki(folder / "loki"), Jaeger(folder / "jaeger")
-        otlp, metrics = free_port(), free_port()
+        otlp, metrics = steady_port(), steady_port()
         traces = Collector(
             folder / "traces",
             "traces/stateful-set.yaml",

@@ -1,6 +1,7 @@
 """The tools as processes, each with its shipped configuration, at the addresses of this run."""
 
 import os
+import random
 import re
 import signal
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import yaml
 from alerting import Alertmanager, Inbox, Place, shipped
 from manifests import ROOT
 from observe import tools
-from servers import Process, free_port
+from servers import Process, accepts
 
 MONITORING: Final = ROOT / "monitoring"
 HASTE: Final = 10
@@ -24,6 +25,16 @@ Windows of rates, and all else, are as shipped.
 
 DURATION: Final = re.compile(r"(\d+)(ms|[smhd])")
 SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def steady_port() -> int:
+    """Return a port that nothing listens on, and that no connection is given meanwhile.
+
+    Those that the kernel gives away are above: who starts again later may find them taken.
+    """
+    while accepts(port := random.randint(20_000, 29_999)):
+        pass
+    return port
 
 
 def hastened(duration: str) -> str:
@@ -55,7 +66,7 @@ class Tool(Process):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         folder.mkdir()
-        self.ready_port = self.port
+        self.port = self.ready_port = steady_port()
 
     def user(self) -> dict[str, Any]:
         """Return whom it runs as: none of them minds root, and the cache may be root's own."""
@@ -108,7 +119,7 @@ class Loki(Tool):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._internal = free_port()
+        self._internal = steady_port()
 
     def variables(self) -> dict[str, object]:
         """Return where it listens, and its folder."""
@@ -137,8 +148,8 @@ class Jaeger(Tool):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.otlp, self.ready_port = free_port(), free_port()
-        self._internal, self._metrics = free_port(), free_port()
+        self.otlp, self.ready_port = steady_port(), steady_port()
+        self._internal, self._metrics = steady_port(), steady_port()
 
     def variables(self) -> dict[str, object]:
         """Return where it listens, and its folder."""
@@ -171,7 +182,7 @@ class Collector(Tool):
     def __init__(self, folder: Path, manifest: str, **variables: object) -> None:
         super().__init__(folder)
         self._manifest, self._given = manifest, variables
-        self.metrics = free_port()
+        self.metrics = steady_port()
         (folder / "queue").mkdir()
 
     def variables(self) -> dict[str, object]:
@@ -210,6 +221,7 @@ class Told(Alertmanager):
                 route[name] = hastened(route[name])
         place.write(config)
         super().__init__(place)
+        self.port = steady_port()
 
     def user(self) -> dict[str, Any]:
         """Return whom it runs as."""

@@ -403,6 +403,12 @@ def test_prometheus_knows_alertmanager_where_it_is() -> None:
         ("prod", (), "port-forward service/prometheus 9090"),
         ("prod", (), "port-forward service/alertmanager 9093"),
         ("prod", (), "they are sent nowhere without the Secret alertmanager-secret"),
+        ("prod", ("tracing.enabled=true",), "port-forward service/jaeger 16686"),
+        (
+            "prod",
+            ("logs.enabled=true", "nodeLogs.enabled=true"),
+            "the namespace credenza-prod-logs must let pods see folders of the node",
+        ),
         ("dev", (), "http://NODE:30080"),
         ("dev", (), "None: who reaches the service may read and write."),
         ("dev", ("service.nodePort=0",), "{.spec.ports[0].nodePort}"),
