@@ -8,8 +8,8 @@ from typing import Any
 from manifests import ROOT
 from observe import tools
 from observe.conftest import Say, Stack
+from scraping import use
 from servers import until
-from test_dashboards import use
 from test_rules_contract import EVERY, RECORDED, bounds, told, unknown
 
 RULES = sorted((ROOT / "monitoring/prometheus/rules").glob("*.yml"))

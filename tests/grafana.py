@@ -40,8 +40,11 @@ def variables(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def datasources() -> list[dict[str, Any]]:
-    """Return the data sources that are provisioned."""
-    files = (GRAFANA / "provisioning/datasources").glob("*.yaml")
+    """Return the data sources that are provisioned, also those that come with traces and logs."""
+    files = [
+        *(GRAFANA / "provisioning/datasources").glob("*.yaml"),
+        *GRAFANA.parent.glob("*/datasource.yaml"),
+    ]
     return [source for path in files for source in yaml.safe_load(path.read_text())["datasources"]]
 
 

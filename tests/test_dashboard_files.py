@@ -20,9 +20,6 @@ import yaml
 from grafana import DASHBOARDS, GRAFANA, datasources, marks, panels, variables
 from manifests import ROOT
 
-APART = {"loki", "jaeger"}
-"""Data sources of what is run beside the rest: logs and traces."""
-
 NUMBERS = {"timeseries", "stat", "state-timeline", "table"}
 LOGS = re.compile(
     r'\{service_name="credenza"\}'
@@ -81,7 +78,7 @@ def test_nothing_waits_for_an_import(name: str) -> None:
 @NAMES
 def test_each_data_source_is_provisioned(name: str) -> None:
     """Each panel, query and variable names a data source by its uid."""
-    known = {source["uid"] for source in datasources()} | APART
+    known = {source["uid"] for source in datasources()}
     named: list[dict[str, str]] = [*_named(DASHBOARDS[name])]
     asked = [variable for variable in variables(DASHBOARDS[name]) if variable["type"] == "query"]
     expected = sum(1 + len(panel["targets"]) for panel in panels(DASHBOARDS[name]))
