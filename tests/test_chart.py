@@ -407,7 +407,7 @@ def test_prometheus_knows_alertmanager_where_it_is() -> None:
         (
             "prod",
             ("logs.enabled=true", "nodeLogs.enabled=true"),
-            "the namespace credenza-prod-logs must let pods see folders of the node",
+            "the namespace default-logs must let pods see folders of the node",
         ),
         ("dev", (), "http://NODE:30080"),
         ("dev", (), "None: who reaches the service may read and write."),
