@@ -18,7 +18,7 @@ _names = (f"d{number}" for number in itertools.count(1))
 _templates: dict[Postgres, str] = {}
 
 _QUERIES = sql.load()
-_UPKEEP = (_QUERIES["list_indexed"], _QUERIES["list_indexes"])
+_UPKEEP = [_QUERIES[name].split() for name in ("list_indexed", "list_indexes")]
 
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] ", re.MULTILINE)
 _STATEMENT = re.compile(r"(\S*) LOG:  (?:statement|execute [^:]+): (.*)", re.DOTALL)
@@ -84,7 +84,7 @@ def statements(server: Postgres, name: str) -> list[str]:
     """
     found = (_STATEMENT.match(entry) for entry in _ENTRY.split(server.log()))
     texts = [match[2].strip() for match in found if match and match[1] == name]
-    return [text for text in texts if text not in _UPKEEP]
+    return [text for text in texts if text.split() not in _UPKEEP]
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
