@@ -13,7 +13,12 @@ POD = PLACE | {"instance": "10.0.0.1:8001", "pod": "credenza-1", "node": "a"}
 SECOND = PLACE | {"instance": "10.0.0.2:8001", "pod": "credenza-2", "node": "b"}
 STAGING = POD | {"namespace": "credenza-staging", "instance": "10.0.1.1:8001"}
 SELF = {"job": "prometheus", "instance": "localhost:9090"}
-BY = "alertname, severity, job, namespace, instance, slo, kind"
+CLUSTER = {"job": "kube-state-metrics", "instance": "10.0.0.9:8080", "namespace": "credenza-prod"}
+OTHERS = CLUSTER | {"namespace": "others"}
+BY = (
+    "alertname, severity, job, namespace, instance, slo, kind, pod, container, name, "
+    "persistentvolumeclaim, deployment, horizontalpodautoscaler, cronjob"
+)
 """The labels that an expected alert is compared by."""
 
 Firing = tuple[tuple[str, str], ...]
@@ -171,7 +176,13 @@ class Case:
         return {dict(each)["alertname"] for firing in self.expected.values() for each in firing}
 
 
-TARGETS = {"second": SECOND, "staging": STAGING, "prometheus": SELF}
+TARGETS = {
+    "second": SECOND,
+    "staging": STAGING,
+    "prometheus": SELF,
+    "cluster": CLUSTER,
+    "others": OTHERS,
+}
 
 
 def _written(series: Series, target: Mapping[str, str]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from platform_cases import PLATFORM
 from rule_cases import Case
 from service_cases import SERVICE, WITHOUT
 from slo_cases import LONG, SHORT
@@ -25,9 +26,16 @@ RULES = Path(__file__).parent.parent / "monitoring/prometheus/rules"
 ORDER = [
     *("credenza-targets", "credenza-limits", "credenza-sli"),
     *("credenza-burn-rates-of-hours", "credenza-burn-rates-of-days"),
-    *("credenza-slo-alerts", "credenza-service", "prometheus"),
+    *("credenza-slo-alerts", "credenza-service", "credenza-platform", "prometheus"),
 ]
 """Groups in the order that one needs the other."""
+
+OF_PLATFORM = {
+    *("credenza:volume_full:ratio", "credenza:volume_low:ratio", "credenza:volume_horizon:seconds"),
+    *("credenza:container_restarts:count", "credenza:migration_limit:seconds"),
+    *("credenza:backup_age:seconds", "credenza:certificate_left:seconds"),
+}
+"""Where alerts of platform.yml begin, in targets.yml."""
 
 WINDOWS = {"5m": "1h", "30m": "6h", "1h": "5m", "2h": "1d", "6h": "30m", "1d": "2h", "3d": "6h"}
 """A window, and one that takes its place."""
@@ -88,7 +96,14 @@ def rules_of(file: str) -> Iterator[tuple[str, int, str]]:
 
 def mutants() -> Iterator[Mutant]:
     """Yield each fault."""
-    for file in ("alerts.yml", "slo.yml", "targets.yml", "limits.yml", "prometheus.yml"):
+    for file in (
+        "alerts.yml",
+        "slo.yml",
+        "targets.yml",
+        "limits.yml",
+        "platform.yml",
+        "prometheus.yml",
+    ):
         for name, start, rule in rules_of(file):
             if name == "Watchdog":  # any value fires
                 continue
@@ -139,6 +154,12 @@ def _other_bound(text: str) -> Iterator[str]:
     yield "0.05" if text == "0.1" else "0.1"
 
 
+MATCHED = (
+    "status|handler|method|kind|state|slo"
+    "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim"
+)
+"""Labels that a rule chooses series by."""
+
 CHANGES: dict[str, Callable[[str], Iterator[str]]] = {
     r"\n +and (?!on)": _or,
     r"\n +(?:and|or|unless) [^\n]+(?<!\()(?=\n)": _nothing,
@@ -148,7 +169,7 @@ CHANGES: dict[str, Callable[[str], Iterator[str]]] = {
     r"(?<=ratio_rate)\w+(?=\{| >)": _other_windows,
     r"(?<=\[)\w+(?=\])": _other_windows,
     r"(?<=by \()[\w, ]+(?=\))": _fewer_labels,
-    r'(?<=[{,])\s*(?:status|handler|method|kind|state|slo)[=!~]+"[^"]+",?': _nothing,
+    rf'(?<=[{{,])\s*(?:{MATCHED})[=!~]+"[^"]+",?': _nothing,
     r"\n        for: \w+": _nothing,
     r'(?<=le: ")[\d.]+(?=")': _other_bound,
     r" > 0(?=\))": _nothing,
@@ -159,6 +180,8 @@ CHANGES: dict[str, Callable[[str], Iterator[str]]] = {
 def concerned(mutant: Mutant) -> tuple[Case, ...]:
     """Return the cases that a fault could be seen in, quick ones first."""
     every = (*SERVICE, *WITHOUT, *SHORT, *LONG)
+    if mutant.file == "platform.yml" or mutant.rule in OF_PLATFORM:
+        return PLATFORM
     if mutant.file in {"slo.yml", "targets.yml"}:
         return (*SHORT, *LONG, *WITHOUT)
     if mutant.file == "limits.yml":

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from manifests import ROOT, one, render
+from platform_cases import PLATFORM
 from rule_cases import Case
 from rule_mutants import RULES, killed, mutants, promtool
 from service_cases import SERVICE, WITHOUT
@@ -27,7 +28,7 @@ EVERY = [rule for file in FILES.values() for group in file["groups"] for rule in
 ALERTS = {rule["alert"]: rule for rule in EVERY if "alert" in rule}
 SECTIONS = ["What it means", "First look", "How to fix it", "How to test it"]
 RUNBOOKS = "https://git.example.com/credenza/blob/main/docs/runbooks/"
-KINDS = {"SHORT": SHORT, "LONG": LONG, "SERVICE": SERVICE, "WITHOUT": WITHOUT}
+KINDS = {"SHORT": SHORT, "LONG": LONG, "SERVICE": SERVICE, "WITHOUT": WITHOUT, "PLATFORM": PLATFORM}
 PARTS = {
     f"{name}-{at}": cases[at : at + 12]
     for name, cases in KINDS.items()

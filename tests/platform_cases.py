@@ -1,0 +1,396 @@
+"""Cases of the alerts of the platform: volumes, pods, backups, certificates.
+
+Each one gives series of kube-state-metrics, the kubelet or cert-manager. They run without slo.yml.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rule_cases import Case, Firing, Series, alert, growing, level, nothing
+
+STEPS = 120
+"""An hour."""
+
+HERE = {"namespace": "credenza-prod"}
+DAY = 86400
+
+
+def volume(name: str, left: str, size: float = 100) -> dict[str, str]:
+    """Return the series of a volume: what is left of it, and its size."""
+    claim = f'{{persistentvolumeclaim="{name}"}}'
+    return {
+        f"kubelet_volume_stats_available_bytes{claim}": left,
+        f"kubelet_volume_stats_capacity_bytes{claim}": level((size, 600)),
+    }
+
+
+def full(severity: str, name: str) -> Firing:
+    """Return the alert of a volume that is full, or fills."""
+    which = "CredenzaVolumeFull" if severity == "page" else "CredenzaVolumeFills"
+    return alert(which, severity, HERE, persistentvolumeclaim=name)
+
+
+def restarts(pod: str, container: str, values: str) -> dict[str, str]:
+    """Return the series of restarts of a container."""
+    labels = f'{{container="{container}",pod="{pod}",uid="u"}}'
+    return {f"kube_pod_container_status_restarts_total{labels}": values}
+
+
+def migrating(pod: str, ready: str, phase: str = "", container: str = "migrate") -> dict[str, str]:
+    """Return the series of a pod that began at 0 and has an init container."""
+    own = f'pod="{pod}",uid="u"'
+    return {
+        f"kube_pod_start_time{{{own}}}": level((0, STEPS)),
+        f'kube_pod_init_container_status_ready{{container="{container}",{own}}}': ready,
+        f'kube_pod_status_phase{{phase="Pending",{own}}}': phase or level((1, STEPS)),
+        f'kube_pod_status_phase{{phase="Failed",{own}}}': level((0, STEPS)),
+    }
+
+
+def replicas(name: str, wanted: str, available: str, updated: str = "") -> dict[str, str]:
+    """Return the series of a Deployment."""
+    labels = f'{{deployment="{name}"}}'
+    return {
+        f"kube_deployment_spec_replicas{labels}": wanted,
+        f"kube_deployment_status_replicas_available{labels}": available,
+        f"kube_deployment_status_replicas_updated{labels}": updated or wanted,
+    }
+
+
+def scaled(name: str, wanted: str, most: float) -> dict[str, str]:
+    """Return the series of an autoscaler."""
+    labels = f'{{horizontalpodautoscaler="{name}"}}'
+    return {
+        f"kube_horizontalpodautoscaler_status_desired_replicas{labels}": wanted,
+        f"kube_horizontalpodautoscaler_spec_max_replicas{labels}": level((most, STEPS)),
+    }
+
+
+def schedule(last: str | None, name: str = "backup") -> Series:
+    """Return the series of a CronJob that was made at 0: when it succeeded last."""
+    return {
+        f'kube_cronjob_created{{cronjob="{name}"}}': level((0, 600)),
+        f'kube_cronjob_status_last_successful_time{{cronjob="{name}"}}': last,
+    }
+
+
+def job(start: float, *, failed: bool, owner: str = "backup") -> dict[str, str]:
+    """Return the series of a Job that began at this time, and failed or is complete."""
+    name = f"{owner}-{start:.0f}"
+    owned = f'owner_is_controller="true",owner_kind="CronJob",owner_name="{owner}"'
+    found = {
+        f'kube_job_status_start_time{{job_name="{name}"}}': level((start, STEPS)),
+        f'kube_job_owner{{job_name="{name}",{owned}}}': level((1, STEPS)),
+    }
+    if failed:
+        for condition in ("true", "false", "unknown"):
+            labels = f'{{condition="{condition}",job_name="{name}"}}'
+            found[f"kube_job_failed{labels}"] = level((float(condition == "true"), STEPS))
+    return found
+
+
+def certificate(name: str, until: float) -> dict[str, str]:
+    """Return the series of a certificate."""
+    issuer = 'issuer_group="cert-manager.io",issuer_kind="ClusterIssuer",issuer_name="x"'
+    metric = "certmanager_certificate_expiration_timestamp_seconds"
+    return {f'{metric}{{{issuer},name="{name}"}}': level((until, STEPS))}
+
+
+def case(
+    name: str, expected: Mapping[int, tuple[Firing, ...]], cluster: Series, **more: object
+) -> Case:
+    """Return a case of series of the cluster."""
+    found = Case(name, STEPS, expected, others={"cluster": cluster})
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+FIVE = {"step": "5m", "every": "5m", "steps": 600}
+RESTARTS = growing((0, 20), (0.5, 6), (0, 94))
+FAILED = (alert("CredenzaBackupFailed", "ticket", HERE),)
+OLD = (alert("CredenzaBackupOld", "ticket", HERE, cronjob="backup"),)
+STUCK = (alert("CredenzaMigrationStuck", "ticket", HERE, pod="a"),)
+AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", container="postgres")
+LACKS = alert("CredenzaReplicasMissing", "ticket", HERE, deployment="credenza")
+MOST = alert("CredenzaAutoscalerAtMaximum", "ticket", HERE, horizontalpodautoscaler="credenza")
+EXPIRES = alert("CredenzaCertificateExpires", "ticket", {**HERE, "name": "credenza-tls"})
+SICK: dict[str, str] = {
+    **volume("data-postgres-0", level((1, STEPS))),
+    **restarts("a", "b", growing((1, STEPS))),
+    **migrating("a", level((0, STEPS))),
+    **replicas("credenza", level((2, STEPS)), level((0, STEPS))),
+    **scaled("credenza", level((6, STEPS)), 6),
+    **job(100, failed=True),
+    'kube_cronjob_created{cronjob="backup"}': level((-3 * DAY, STEPS)),
+    **certificate("credenza-tls", 0),
+}
+"""Everything is wrong."""
+
+ALL = (
+    full("page", "data-postgres-0"),
+    full("ticket", "data-postgres-0"),
+    alert("CredenzaContainerRestarts", "ticket", HERE, pod="a", container="b"),
+    *STUCK,
+    LACKS,
+    MOST,
+    *FAILED,
+    *OLD,
+    EXPIRES,
+)
+
+_EACH = (
+    Case(
+        "everything is wrong in a namespace without the service",
+        STEPS,
+        {58: ()},
+        others={"others": SICK},
+    ),
+    case("everything is wrong in the service's", {58: ALL}, SICK),
+    case(
+        "the service has been gone for three hours, and all else is wrong too",
+        {220: (alert("CredenzaDown", "page"), *ALL)},
+        {name: f"{values.partition('x')[0]}x400" for name, values in SICK.items()},
+        steps=240,
+        step="1m",
+        every="1m",
+        changed={name: None if values is None else values for name, values in nothing(240).items()}
+        | {"up": f"{level((1, 20))} stale _x219"},
+    ),
+    case(
+        "a database's volume is full for six minutes, and one of another kind",
+        {9: (), 14: (), 16: (full("page", "data-postgres-0"),), 22: ()},
+        volume("data-postgres-0", level((60, 20), (4, 14), (60, 86)))
+        | volume("backups", level((60, 20), (4, 14), (60, 86))),
+    ),
+    case(
+        "the volume of a database of the operator, and of backups, is full",
+        {
+            29: (full("page", "database-1"),),
+            31: (
+                full("page", "database-1"),
+                full("ticket", "database-1"),
+                full("ticket", "backups"),
+            ),
+        },
+        volume("database-1", level((4, STEPS))) | volume("backups", level((4, STEPS))),
+    ),
+    case(
+        "volumes have 6 % left, and do not fill",
+        {58: ()},
+        volume("data-postgres-0", level((6, STEPS))) | volume("backups", level((6, STEPS))),
+    ),
+    case(
+        "a volume has 19 % left, and is full in three days",
+        {29: (), 58: (full("ticket", "data-prometheus-0"),)},
+        volume("data-prometheus-0", f"19-{19 / 8640:.7f}x{STEPS - 1}"),
+    ),
+    case(
+        "a volume has 19 % left, and is full in six days",
+        {58: ()},
+        volume("data-prometheus-0", f"19-{19 / 17280:.7f}x{STEPS - 1}"),
+    ),
+    case(
+        "a volume has 25 % left, and is full in three days",
+        {29: ()},
+        volume("data-prometheus-0", f"25-{25 / 8640:.7f}x{STEPS - 1}"),
+    ),
+    case(
+        "a backup comes for an hour, and an old one goes: six hours tell that it does not fill",
+        {440: ()},
+        volume("backups", " ".join([level((18, 390)), "18-0.03x60"])),
+        steps=450,
+        step="1m",
+        every="1m",
+    ),
+    case(
+        "one claim fills and another one is low",
+        {58: ()},
+        volume("a", level((19, STEPS))) | volume("b", f"500-{500 / 8640:.7f}x{STEPS - 1}", 1000),
+    ),
+    case(
+        "PostgreSQL starts anew three times",
+        {12: (), 20: (AGAIN,), 58: (AGAIN,)},
+        restarts("postgres-0", "postgres", RESTARTS),
+    ),
+    case(
+        "it starts anew twice, and another container of the pod twice",
+        {20: (), 58: ()},
+        restarts("postgres-0", "postgres", level((0, 20), (1, 6), (2, 94)))
+        | restarts("postgres-0", "other", level((0, 20), (1, 6), (2, 94))),
+    ),
+    case(
+        "three pods start anew once each",
+        {20: ()},
+        restarts("a", "credenza", level((0, 20), (1, 100)))
+        | restarts("b", "credenza", level((0, 20), (1, 100)))
+        | restarts("c", "credenza", level((0, 20), (1, 100))),
+    ),
+    case(
+        "the service starts anew three times: one ticket, not two",
+        {
+            20: (
+                alert(
+                    "CredenzaRestarts",
+                    "ticket",
+                    {**HERE, "job": "credenza", "instance": "10.0.0.1:8001", "pod": "credenza-1"},
+                ),
+            )
+        },
+        restarts("credenza-1", "credenza", RESTARTS),
+        changed={"process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 92))},
+    ),
+    case(
+        "a replica of the service starts anew before it shows metrics, another one is well",
+        {
+            20: (
+                alert(
+                    "CredenzaContainerRestarts",
+                    "ticket",
+                    HERE,
+                    pod="credenza-9",
+                    container="credenza",
+                ),
+            )
+        },
+        restarts("credenza-9", "credenza", RESTARTS),
+    ),
+    case(
+        "a migration takes 20 minutes",
+        {14: (), 16: STUCK, 22: ()},
+        migrating("a", level((0, 40), (1, 80))),
+    ),
+    case(
+        "a migration fails over and over: it is never ready",
+        {14: (), 16: STUCK, 58: STUCK},
+        migrating("a", level((0, STEPS))),
+    ),
+    case("it takes 14 minutes", {13: (), 16: ()}, migrating("a", level((0, 27), (1, 93)))),
+    case(
+        "a pod was evicted while it migrated",
+        {58: ()},
+        migrating("a", level((0, STEPS)), level((0, STEPS))),
+    ),
+    case(
+        "another init container takes long",
+        {58: ()},
+        migrating("a", level((0, STEPS)), container="fetch")
+        | {
+            'kube_pod_init_container_status_ready{container="migrate",pod="b",uid="v"}': level(
+                (0, 20), (1, 100)
+            )
+        },
+    ),
+    case(
+        "a pod has migrated long ago and is pending still, one has just begun to migrate",
+        {58: ()},
+        migrating("a", level((1, STEPS)))
+        | {
+            'kube_pod_start_time{pod="b",uid="v"}': level((3000, STEPS)),
+            'kube_pod_init_container_status_ready{container="migrate",pod="b",uid="v"}': level(
+                (0, STEPS)
+            ),
+            'kube_pod_status_phase{phase="Pending",pod="b",uid="v"}': level((1, STEPS)),
+        },
+    ),
+    case(
+        "a replica has been missing for 20 minutes",
+        {24: (), 26: (LACKS,), 31: ()},
+        replicas("credenza", level((2, STEPS)), level((2, 20), (1, 40), (2, 60)))
+        | replicas("grafana", level((1, STEPS)), level((1, STEPS)))
+        | replicas("pgbouncer", level((3, STEPS)), level((3, STEPS))),
+    ),
+    case(
+        "a new version does not start, and the old one serves on",
+        {24: (), 26: (LACKS,)},
+        replicas("credenza", level((2, STEPS)), level((2, STEPS)), level((2, 20), (1, 100))),
+    ),
+    case(
+        "a roll-out takes ten minutes, then a node is lost for ten",
+        {18: (), 30: (), 44: ()},
+        replicas(
+            "credenza",
+            level((2, STEPS)),
+            level((2, 60), (1, 20), (2, 40)),
+            level((2, 20), (1, 20), (2, 80)),
+        ),
+    ),
+    case(
+        "the autoscaler is at its maximum for 35 minutes",
+        {39: (), 41: (MOST,), 46: ()},
+        scaled("credenza", level((3, 20), (6, 70), (5, 30)), 6)
+        | scaled("another", level((3, STEPS)), 4),
+    ),
+    case("it wants one less than it may", {58: ()}, scaled("credenza", level((5, STEPS)), 6)),
+    case(
+        "no backup has succeeded for two days",
+        {2155: (), 2165: OLD, 2900: ()},
+        schedule(f"{level((0, 560))} 165000x39"),
+        **FIVE,
+    ),
+    case("there was never a backup", {2155: (), 2165: OLD}, schedule(None), **FIVE),
+    case(
+        "another schedule is old, and the backup is not",
+        {2165: ()},
+        {**schedule(None, "another"), **schedule(level((DAY, 600)))},
+        **FIVE,
+    ),
+    case(
+        "a backup failed after one that succeeded",
+        {10: FAILED},
+        {**schedule(level((100, STEPS))), **job(200, failed=True)},
+    ),
+    case("the first backup failed", {10: FAILED}, {**schedule(None), **job(200, failed=True)}),
+    case(
+        "a backup failed, and a later one succeeded",
+        {10: ()},
+        {**schedule(level((300, STEPS))), **job(200, failed=True)},
+    ),
+    case(
+        "a backup runs, and an older one had failed",
+        {10: ()},
+        {**schedule(level((300, STEPS))), **job(200, failed=True), **job(400, failed=False)},
+    ),
+    case(
+        "another schedule's Job failed",
+        {10: ()},
+        {
+            **schedule(level((100, STEPS))),
+            **schedule(level((100, STEPS)), "another"),
+            **job(200, failed=True, owner="another"),
+            **job(300, failed=False),
+        },
+    ),
+    case(
+        "another schedule succeeded after a backup had failed",
+        {10: FAILED},
+        {
+            **schedule(level((100, STEPS))),
+            **schedule(level((300, STEPS)), "another"),
+            **job(200, failed=True),
+        },
+    ),
+    case(
+        "a certificate expires in 14 days",
+        {9: (), 24: (), 27: (EXPIRES,)},
+        certificate("credenza-tls", 14 * DAY + 600) | certificate("another", 90 * DAY),
+    ),
+    case(
+        "a certificate is renewed with an hour to spare",
+        {58: ()},
+        certificate("credenza-tls", 14 * DAY + 3600 * 1.5),
+    ),
+    Case(
+        "it expires, and cert-manager is scraped without honor_labels",
+        STEPS,
+        {27: (EXPIRES,)},
+        others={
+            "others": {
+                name.replace("}", ',exported_namespace="credenza-prod"}'): values
+                for name, values in certificate("credenza-tls", DAY).items()
+            }
+        },
+    ),
+)
+
+PLATFORM = tuple(
+    replace(each, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData") for each in _EACH
+)
