@@ -27,8 +27,10 @@ TOGGLES = {
     "autoscaling.enabled": False,
     "backup.enabled": False,
     "cloudnativepg.enabled": False,
+    "clusterMetrics.enabled": False,
     "grafana.enabled": True,
     "ingress.enabled": False,
+    "kubeletMetrics.enabled": False,
     "logs.enabled": False,
     "managedServices.enabled": False,
     "networkPolicy.enabled": True,
@@ -53,10 +55,14 @@ INTERACTING = (
     ("backup.enabled", "pgbouncer.enabled"),
     ("cloudnativepg.enabled", "networkPolicy.enabled"),
     ("cloudnativepg.enabled", "postgres.enabled"),
+    ("clusterMetrics.enabled", "networkPolicy.enabled"),
+    ("clusterMetrics.enabled", "prometheus.enabled"),
     ("grafana.enabled", "prometheus.enabled"),
     ("grafana.enabled", "logs.enabled"),
     ("grafana.enabled", "tracing.enabled"),
     ("ingress.enabled", "networkPolicy.enabled"),
+    ("kubeletMetrics.enabled", "networkPolicy.enabled"),
+    ("kubeletMetrics.enabled", "prometheus.enabled"),
     ("logs.enabled", "networkPolicy.enabled"),
     ("logs.enabled", "nodeLogs.enabled"),
     ("logs.enabled", "prometheus.enabled"),
@@ -330,7 +336,10 @@ def test_package_is_the_folder(tmp_path: Path) -> None:
         assert all(member.isfile() for member in files)
         assert not [name for name in files.getnames() if "grafana" in name and name[-3:] == ".py"]
         files.extractall(tmp_path, filter="data")
-    everything = ("backup.enabled=true", "pgbouncer.enabled=true")
+    everything = tuple(
+        f"{name}.enabled=true"
+        for name in ("backup", "clusterMetrics", "kubeletMetrics", "pgbouncer")
+    )
     packed = template("staging", *everything, chart=tmp_path / "credenza")
     assert packed == template("staging", *everything)
 
@@ -365,6 +374,8 @@ def test_files_are_those_of_the_manifests() -> None:
         "files/backup/backup.sh": "k8s/components/backup/backup.sh",
         "files/backup/restore.sh": "k8s/components/backup/restore.sh",
         "files/pgbouncer/pgbouncer.ini": "k8s/components/pgbouncer/pgbouncer.ini",
+        "files/scrape/scrape-cluster.yml": "k8s/components/cluster-metrics/scrape-cluster.yml",
+        "files/scrape/scrape-kubelet.yml": "k8s/components/kubelet-metrics/scrape-kubelet.yml",
     }
     found = {
         str(path.relative_to(CHART)): str(path.resolve().relative_to(ROOT))

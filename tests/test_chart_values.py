@@ -53,8 +53,8 @@ CONTEXTS: dict[str, dict[str, Any]] = {
         **{
             name: {"enabled": True}
             for name in (
-                *("backup", "ingress", "logs", "nodeLogs", "pgbouncer", "prometheusOperator"),
-                "tracing",
+                *("backup", "clusterMetrics", "ingress", "logs", "nodeLogs", "pgbouncer"),
+                *("prometheusOperator", "tracing"),
             )
         },
         "autoscaling": {"enabled": True, "minReplicas": 4, "requestsPerSecond": 1},

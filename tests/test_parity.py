@@ -45,6 +45,13 @@ COMPONENTS = {
     ("cloudnativepg", "prod"): ("cloudnativepg.enabled=true",),
     ("custom-metrics-hpa", "staging"): ("autoscaling.requestsPerSecond=100",),
     ("prometheus-operator", "dev"): ("prometheusOperator.enabled=true",),
+    ("cluster-metrics", "dev"): ("clusterMetrics.enabled=true",),
+    ("cluster-metrics", "prod"): ("clusterMetrics.enabled=true",),
+    ("kubelet-metrics", "staging"): ("kubeletMetrics.enabled=true",),
+    ("cluster-metrics+kubelet-metrics", "prod"): (
+        "clusterMetrics.enabled=true",
+        "kubeletMetrics.enabled=true",
+    ),
     ("provider-ca", "staging"): ('managedServices.caConfigMap="provider-ca"',),
     ("backup+secret-files+provider-ca", "prod"): (
         "backup.enabled=true",

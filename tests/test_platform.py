@@ -61,9 +61,9 @@ OF_NODES = frozenset(
 
 
 def exempt(rule: Rule, owner: Object) -> bool:
-    """Prometheus alone asks the Kubernetes API; the nodes' collectors alone see their folders."""
+    """Monitoring alone asks the Kubernetes API; the nodes' collectors alone see their folders."""
     name = owner["metadata"]["name"]
-    return (rule is TOKEN and name == "prometheus") or (
+    return (rule is TOKEN and name in {"prometheus", "kube-state-metrics"}) or (
         rule.name in OF_NODES and name == "node-logs"
     )
 

@@ -113,6 +113,20 @@ imagePullSecrets:
 {{- ternary $text (regexReplaceAll "(?m)^alerting:\n( .*\n)+\n" $text "") .Values.alertmanager.enabled -}}
 {{- end }}
 
+{{/* Prometheus's configuration, a file each: prometheus.yml, and what else it scrapes. */}}
+{{- define "credenza.prometheusFiles" -}}
+prometheus.yml: |
+  {{- include "credenza.prometheus" . | nindent 2 }}
+{{- if .Values.clusterMetrics.enabled }}
+scrape-cluster.yml: |
+  {{- .Files.Get "files/scrape/scrape-cluster.yml" | nindent 2 }}
+{{- end }}
+{{- if .Values.kubeletMetrics.enabled }}
+scrape-kubelet.yml: |
+  {{- .Files.Get "files/scrape/scrape-kubelet.yml" | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* Bytes of a quantity of memory, as a rule says it; without a limit nothing is near it. */}}
 {{- define "credenza.bytes" -}}
 {{- $text := toString . -}}
