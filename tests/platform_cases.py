@@ -6,94 +6,27 @@ Each one gives series of kube-state-metrics, the kubelet or cert-manager. They r
 from collections.abc import Mapping
 from dataclasses import replace
 
+from platform_series import (
+    STEPS,
+    certificate,
+    job,
+    migrating,
+    replicas,
+    restarts,
+    scaled,
+    schedule,
+    volume,
+)
 from rule_cases import Case, Firing, Series, alert, growing, level, nothing
-
-STEPS = 120
-"""An hour."""
 
 HERE = {"namespace": "credenza-prod"}
 DAY = 86400
-
-
-def volume(name: str, left: str, size: float = 100) -> dict[str, str]:
-    """Return the series of a volume: what is left of it, and its size."""
-    claim = f'{{persistentvolumeclaim="{name}"}}'
-    return {
-        f"kubelet_volume_stats_available_bytes{claim}": left,
-        f"kubelet_volume_stats_capacity_bytes{claim}": level((size, 600)),
-    }
 
 
 def full(severity: str, name: str) -> Firing:
     """Return the alert of a volume that is full, or fills."""
     which = "CredenzaVolumeFull" if severity == "page" else "CredenzaVolumeFills"
     return alert(which, severity, HERE, persistentvolumeclaim=name)
-
-
-def restarts(pod: str, container: str, values: str) -> dict[str, str]:
-    """Return the series of restarts of a container."""
-    labels = f'{{container="{container}",pod="{pod}",uid="u"}}'
-    return {f"kube_pod_container_status_restarts_total{labels}": values}
-
-
-def migrating(pod: str, ready: str, phase: str = "", container: str = "migrate") -> dict[str, str]:
-    """Return the series of a pod that began at 0 and has an init container."""
-    own = f'pod="{pod}",uid="u"'
-    return {
-        f"kube_pod_start_time{{{own}}}": level((0, STEPS)),
-        f'kube_pod_init_container_status_ready{{container="{container}",{own}}}': ready,
-        f'kube_pod_status_phase{{phase="Pending",{own}}}': phase or level((1, STEPS)),
-        f'kube_pod_status_phase{{phase="Failed",{own}}}': level((0, STEPS)),
-    }
-
-
-def replicas(name: str, wanted: str, available: str, updated: str = "") -> dict[str, str]:
-    """Return the series of a Deployment."""
-    labels = f'{{deployment="{name}"}}'
-    return {
-        f"kube_deployment_spec_replicas{labels}": wanted,
-        f"kube_deployment_status_replicas_available{labels}": available,
-        f"kube_deployment_status_replicas_updated{labels}": updated or wanted,
-    }
-
-
-def scaled(name: str, wanted: str, most: float) -> dict[str, str]:
-    """Return the series of an autoscaler."""
-    labels = f'{{horizontalpodautoscaler="{name}"}}'
-    return {
-        f"kube_horizontalpodautoscaler_status_desired_replicas{labels}": wanted,
-        f"kube_horizontalpodautoscaler_spec_max_replicas{labels}": level((most, STEPS)),
-    }
-
-
-def schedule(last: str | None, name: str = "backup") -> Series:
-    """Return the series of a CronJob that was made at 0: when it succeeded last."""
-    return {
-        f'kube_cronjob_created{{cronjob="{name}"}}': level((0, 600)),
-        f'kube_cronjob_status_last_successful_time{{cronjob="{name}"}}': last,
-    }
-
-
-def job(start: float, *, failed: bool, owner: str = "backup") -> dict[str, str]:
-    """Return the series of a Job that began at this time, and failed or is complete."""
-    name = f"{owner}-{start:.0f}"
-    owned = f'owner_is_controller="true",owner_kind="CronJob",owner_name="{owner}"'
-    found = {
-        f'kube_job_status_start_time{{job_name="{name}"}}': level((start, STEPS)),
-        f'kube_job_owner{{job_name="{name}",{owned}}}': level((1, STEPS)),
-    }
-    if failed:
-        for condition in ("true", "false", "unknown"):
-            labels = f'{{condition="{condition}",job_name="{name}"}}'
-            found[f"kube_job_failed{labels}"] = level((float(condition == "true"), STEPS))
-    return found
-
-
-def certificate(name: str, until: float) -> dict[str, str]:
-    """Return the series of a certificate."""
-    issuer = 'issuer_group="cert-manager.io",issuer_kind="ClusterIssuer",issuer_name="x"'
-    metric = "certmanager_certificate_expiration_timestamp_seconds"
-    return {f'{metric}{{{issuer},name="{name}"}}': level((until, STEPS))}
 
 
 def case(
@@ -110,6 +43,13 @@ FAILED = (alert("CredenzaBackupFailed", "ticket", HERE),)
 OLD = (alert("CredenzaBackupOld", "ticket", HERE, cronjob="backup"),)
 STUCK = (alert("CredenzaMigrationStuck", "ticket", HERE, pod="a"),)
 AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", container="postgres")
+
+
+def replica(pod: str) -> Firing:
+    """Return the alert of a replica of the service that starts anew."""
+    return alert("CredenzaContainerRestarts", "ticket", HERE, pod=pod, container="credenza")
+
+
 LACKS = alert("CredenzaReplicasMissing", "ticket", HERE, deployment="credenza")
 MOST = alert("CredenzaAutoscalerAtMaximum", "ticket", HERE, horizontalpodautoscaler="credenza")
 EXPIRES = alert("CredenzaCertificateExpires", "ticket", {**HERE, "name": "credenza-tls"})
@@ -119,7 +59,7 @@ SICK: dict[str, str] = {
     **migrating("a", level((0, STEPS))),
     **replicas("credenza", level((2, STEPS)), level((0, STEPS))),
     **scaled("credenza", level((6, STEPS)), 6),
-    **job(100, failed=True),
+    **job(100, failed="true"),
     'kube_cronjob_created{cronjob="backup"}': level((-3 * DAY, STEPS)),
     **certificate("credenza-tls", 0),
 }
@@ -188,9 +128,17 @@ _EACH = (
         {58: ()},
         volume("data-prometheus-0", f"19-{19 / 17280:.7f}x{STEPS - 1}"),
     ),
+    *(
+        case(
+            f"a volume has {left:g} % left in four days",
+            {58: (full("ticket", "data-prometheus-0"),) if left < 0 else ()},
+            volume("data-prometheus-0", f"19-{(19 - left) / 11636:.7f}x{STEPS - 1}"),
+        )
+        for left in (-0.3, 0.5)
+    ),
     case(
         "a volume has 25 % left, and is full in three days",
-        {29: ()},
+        {58: ()},
         volume("data-prometheus-0", f"25-{25 / 8640:.7f}x{STEPS - 1}"),
     ),
     case(
@@ -237,6 +185,12 @@ _EACH = (
         },
         restarts("credenza-1", "credenza", RESTARTS),
         changed={"process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 92))},
+    ),
+    case(
+        "it starts anew three times, and has shown two of them",
+        {20: (replica("credenza-1"),)},
+        restarts("credenza-1", "credenza", RESTARTS),
+        changed={"process_start_time_seconds": level((1, 20), (600, 4), (720, 96))},
     ),
     case(
         "a replica of the service starts anew before it shows metrics, another one is well",
@@ -334,20 +288,36 @@ _EACH = (
         **FIVE,
     ),
     case(
+        "another schedule's last success is old, and the backup's is not",
+        {2165: ()},
+        {**schedule(level((0, 600)), "another"), **schedule(level((DAY, 600)))},
+        **FIVE,
+    ),
+    case(
+        "a Job's condition is false",
+        {10: ()},
+        {**schedule(level((100, STEPS))), **job(200, failed="false")},
+    ),
+    case(
+        "the schedule is gone, and a Job that failed is left",
+        {10: ()},
+        {**schedule(None, "another"), **job(200, failed="true")},
+    ),
+    case(
         "a backup failed after one that succeeded",
         {10: FAILED},
-        {**schedule(level((100, STEPS))), **job(200, failed=True)},
+        {**schedule(level((100, STEPS))), **job(200, failed="true")},
     ),
-    case("the first backup failed", {10: FAILED}, {**schedule(None), **job(200, failed=True)}),
+    case("the first backup failed", {10: FAILED}, {**schedule(None), **job(200, failed="true")}),
     case(
         "a backup failed, and a later one succeeded",
         {10: ()},
-        {**schedule(level((300, STEPS))), **job(200, failed=True)},
+        {**schedule(level((300, STEPS))), **job(200, failed="true")},
     ),
     case(
         "a backup runs, and an older one had failed",
         {10: ()},
-        {**schedule(level((300, STEPS))), **job(200, failed=True), **job(400, failed=False)},
+        {**schedule(level((300, STEPS))), **job(200, failed="true"), **job(400)},
     ),
     case(
         "another schedule's Job failed",
@@ -355,8 +325,8 @@ _EACH = (
         {
             **schedule(level((100, STEPS))),
             **schedule(level((100, STEPS)), "another"),
-            **job(200, failed=True, owner="another"),
-            **job(300, failed=False),
+            **job(200, failed="true", owner="another"),
+            **job(300),
         },
     ),
     case(
@@ -365,7 +335,7 @@ _EACH = (
         {
             **schedule(level((100, STEPS))),
             **schedule(level((300, STEPS)), "another"),
-            **job(200, failed=True),
+            **job(200, failed="true"),
         },
     ),
     case(
