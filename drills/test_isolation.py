@@ -78,7 +78,7 @@ def probes(cluster: Cluster, outside: Cluster) -> Iterator[dict[str, Cluster]]:
     """A pod that looks like each part to the policies, a stranger, and one from outside."""
     homes = dict.fromkeys((*PORTS, "stranger"), cluster) | {OUTSIDE: outside}
     for name, home in homes.items():
-        home.kubectl("apply", "--filename=-", input_=json.dumps(_probe(name)))
+        home.kubectl("apply", "--filename=-", input_=json.dumps(probe_pod(name)))
     try:
         for name, home in homes.items():
             home.kubectl("wait", "--for=condition=Ready", f"pod/probe-{name}", "--timeout=90s")
@@ -88,7 +88,7 @@ def probes(cluster: Cluster, outside: Cluster) -> Iterator[dict[str, Cluster]]:
             home.kubectl("delete", f"pod/probe-{name}", "--now", "--ignore-not-found")
 
 
-def _probe(name: str) -> dict[str, Any]:
+def probe_pod(name: str) -> dict[str, Any]:
     """Return a pod with a part's labels; it has no named port, so that no Service takes it in."""
     container = {
         "name": "probe",
@@ -142,7 +142,7 @@ def test_pod_security(cluster: Cluster, measured: Measured) -> None:
     """The namespace enforces Pod Security `restricted`, and its real admission took every pod."""
     labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    bad = _probe("privileged")
+    bad = probe_pod("privileged")
     bad["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     with pytest.raises(AssertionError, match=r'violates PodSecurity "restricted'):
         cluster.kubectl("create", "--filename=-", input_=json.dumps(bad))

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from platform_series import (
+    DAY,
+    HERE,
+    SICK,
     STEPS,
     certificate,
+    full,
     job,
     migrating,
+    replica,
     replicas,
     restarts,
     scaled,
@@ -18,15 +23,6 @@ from platform_series import (
     volume,
 )
 from rule_cases import Case, Firing, Series, alert, growing, level, nothing
-
-HERE = {"namespace": "credenza-prod"}
-DAY = 86400
-
-
-def full(severity: str, name: str) -> Firing:
-    """Return the alert of a volume that is full, or fills."""
-    which = "CredenzaVolumeFull" if severity == "page" else "CredenzaVolumeFills"
-    return alert(which, severity, HERE, persistentvolumeclaim=name)
 
 
 def case(
@@ -45,26 +41,9 @@ STUCK = (alert("CredenzaMigrationStuck", "ticket", HERE, pod="a"),)
 AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", container="postgres")
 
 
-def replica(pod: str) -> Firing:
-    """Return the alert of a replica of the service that starts anew."""
-    return alert("CredenzaContainerRestarts", "ticket", HERE, pod=pod, container="credenza")
-
-
 LACKS = alert("CredenzaReplicasMissing", "ticket", HERE, deployment="credenza")
 MOST = alert("CredenzaAutoscalerAtMaximum", "ticket", HERE, horizontalpodautoscaler="credenza")
 EXPIRES = alert("CredenzaCertificateExpires", "ticket", {**HERE, "name": "credenza-tls"})
-SICK: dict[str, str] = {
-    **volume("data-postgres-0", level((1, STEPS))),
-    **restarts("a", "b", growing((1, STEPS))),
-    **migrating("a", level((0, STEPS))),
-    **replicas("credenza", level((2, STEPS)), level((0, STEPS))),
-    **scaled("credenza", level((6, STEPS)), 6),
-    **job(100, failed="true"),
-    'kube_cronjob_created{cronjob="backup"}': level((-3 * DAY, STEPS)),
-    **certificate("credenza-tls", 0),
-}
-"""Everything is wrong."""
-
 ALL = (
     full("page", "data-postgres-0"),
     full("ticket", "data-postgres-0"),
@@ -92,8 +71,7 @@ _EACH = (
         steps=240,
         step="1m",
         every="1m",
-        changed={name: None if values is None else values for name, values in nothing(240).items()}
-        | {"up": f"{level((1, 20))} stale _x219"},
+        changed={**nothing(240), "up": f"{level((1, 20))} stale _x219"},
     ),
     case(
         "a database's volume is full for six minutes, and one of another kind",

@@ -1,9 +1,12 @@
-"""Series of kube-state-metrics, the kubelet and cert-manager, for the cases of the platform."""
+"""Series of kube-state-metrics, the kubelet and cert-manager, and alerts that they make."""
 
-from rule_cases import Series, level
+from rule_cases import Firing, Series, alert, growing, level
 
 STEPS = 120
 """An hour."""
+
+DAY = 86400
+HERE = {"namespace": "credenza-prod"}
 
 
 def volume(name: str, left: str, size: float = 100) -> dict[str, str]:
@@ -79,3 +82,27 @@ def certificate(name: str, until: float) -> dict[str, str]:
     issuer = 'issuer_group="cert-manager.io",issuer_kind="ClusterIssuer",issuer_name="x"'
     metric = "certmanager_certificate_expiration_timestamp_seconds"
     return {f'{metric}{{{issuer},name="{name}"}}': level((until, STEPS))}
+
+
+def full(severity: str, name: str) -> Firing:
+    """Return the alert of a volume that is full, or fills."""
+    which = "CredenzaVolumeFull" if severity == "page" else "CredenzaVolumeFills"
+    return alert(which, severity, HERE, persistentvolumeclaim=name)
+
+
+def replica(pod: str) -> Firing:
+    """Return the alert of a replica of the service that starts anew."""
+    return alert("CredenzaContainerRestarts", "ticket", HERE, pod=pod, container="credenza")
+
+
+SICK: dict[str, str] = {
+    **volume("data-postgres-0", level((1, STEPS))),
+    **restarts("a", "b", growing((1, STEPS))),
+    **migrating("a", level((0, STEPS))),
+    **replicas("credenza", level((2, STEPS)), level((0, STEPS))),
+    **scaled("credenza", level((6, STEPS)), 6),
+    **job(100, failed="true"),
+    'kube_cronjob_created{cronjob="backup"}': level((-3 * DAY, STEPS)),
+    **certificate("credenza-tls", 0),
+}
+"""Everything is wrong."""

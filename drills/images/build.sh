@@ -57,6 +57,17 @@ observer() { # NAME PROGRAM PLACE: one of the programs of `make observe-tools`, 
   rm -rf "$folder"
 }
 
+kube_state_metrics_program() {
+  local source program=$cache/kube-state-metrics
+  [ -x "$program" ] || {
+    source=$(mktemp -d)
+    git clone --quiet --depth 1 --branch v2.18.0 https://github.com/kubernetes/kube-state-metrics "$source"
+    (cd "$source" && CGO_ENABLED=0 go build -ldflags '-s -w' -o "$program" .)
+    rm -rf "$source"
+  }
+  echo "$program"
+}
+
 build() {
   case $1 in
     python:3.11-slim) python_base "$1" ;;
@@ -66,6 +77,8 @@ build() {
     redis:7) from_folder "$1" redis ;;
     prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(prometheus_program)" ;;
     prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(alertmanager_program)" "$cache/amtool" ;;
+    registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0)
+      from_folder "$1" kube-state-metrics "$(kube_state_metrics_program)" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
     grafana/grafana:12.3.0) from_folder "$1" grafana ;;
     otel/opentelemetry-collector-k8s:0.165.0) observer "$1" collector otelcol-k8s ;;
@@ -78,7 +91,8 @@ build() {
 
 all=(python:3.11-slim postgres:18 postgres:15 redis:7 prom/prometheus:v3.16.0 edoburu/pgbouncer:v1.24.1-p1
   prom/alertmanager:v0.28.1 grafana/grafana:12.3.0 otel/opentelemetry-collector-k8s:0.165.0
-  jaegertracing/jaeger:2.13.0 grafana/loki:3.5.7)
+  jaegertracing/jaeger:2.13.0 grafana/loki:3.5.7
+  registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0)
 if [ $# = 0 ]; then
   for name in "${all[@]}"; do has "$name" || build "$name"; done
 else
