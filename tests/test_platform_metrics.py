@@ -128,8 +128,8 @@ def jobs(port: int) -> list[Object]:
     running = {"pod_phase": "Running", "pod_host_ip": "127.0.0.1", "pod_node_name": "a"}
     targets = {
         "kube-state-metrics": [
-            pod_target(port, pod_container_port_name=name, pod_name="kube-state-metrics-1")
-            for name in ("http-metrics", "telemetry")
+            pod_target(at, pod_container_port_name=name, pod_name="kube-state-metrics-1")
+            for at, name in ((port, "http-metrics"), (1, "telemetry"))
         ],
         "cert-manager": [{"targets": [f"127.0.0.1:{port}"]}],
         "kubelet": [
