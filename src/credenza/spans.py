@@ -122,8 +122,7 @@ class Span:
 
     def end(self, attributes: tracing.Attributes, error: BaseException | None = None) -> None:
         """End it; of an error only the type is told, because messages hold documents."""
-        for name, value in attributes.items():
-            self._span.set_attribute(name, value)
+        self._span.set_attributes(attributes)
         status = attributes.get("http.response.status_code", 0)
         if error is not None:
             self._span.set_attribute("error.type", type(error).__qualname__)

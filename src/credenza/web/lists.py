@@ -149,7 +149,8 @@ def _pairs(request: Request) -> Pairs:
 def _address(request: Request) -> bytes:
     """Return the path and the parameters: all of a request that a page's bytes depend on."""
     query_string: bytes = request.scope["query_string"]
-    return request.url.path.encode() + b"?" + query_string
+    path: str = request.scope["path"]
+    return path.encode() + b"?" + query_string
 
 
 def _written(request: Request, pairs: Pairs, page: Page) -> tuple[bytes, str | None]:
@@ -161,7 +162,7 @@ def _written(request: Request, pairs: Pairs, page: Page) -> tuple[bytes, str | N
 def _next(request: Request, pairs: Iterable[tuple[str, str]], cursor: str) -> str:
     """Return the path of the next page: the same query from another place."""
     kept = [(name, value) for name, value in pairs if name != "cursor"]
-    return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)], safe=SAFE)}"
+    return f"{request.scope['path']}?{urlencode([*kept, ('cursor', cursor)], safe=SAFE)}"
 
 
 def _on_conflict(request: Request) -> OnConflict:
