@@ -89,13 +89,17 @@ def test_units_are_known() -> None:
 
 
 def test_runbooks_lead_to_a_dashboard() -> None:
-    """Each runbook about the service names the dashboard to look at first."""
+    """Each runbook about the service names the dashboard to look at first.
+
+    Volumes, backups and certificates are on none: what tells of them is optional.
+    """
     titles = "|".join(dashboard["title"] for dashboard in DASHBOARDS.values())
     link = re.compile(rf"\[({titles})\]\(\.\./reference/dashboards\.md#[\w-]+\)")
     pages = {
         page.stem: page.read_text()
         for page in (ROOT / "docs/runbooks").glob("*.md")
         if not page.stem.startswith(("Prometheus", "Watchdog"))
+        and not re.search("Volume|Backup|Certificate", page.stem)
     }
     assert len(pages) > 20
     assert {name for name, text in pages.items() if not link.search(text)} == set()
