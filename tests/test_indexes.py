@@ -1,12 +1,15 @@
 """Indexes that collections' settings ask for: made and dropped by themselves, whoever is ended."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
+from asyncpg.transaction import Transaction
 
 from conftest import Serve
 from credenza import indexing, query
@@ -107,16 +110,23 @@ async def _grow(connection: asyncpg.Connection, before: int) -> bool:
     return await scans(connection) > before
 
 
+@asynccontextmanager
+async def writing(server: Postgres, name: str) -> AsyncIterator[Transaction]:
+    """Open a transaction that has written to each document; no index is made meanwhile."""
+    async with connected(server, name) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("UPDATE documents SET version = version + 1")
+        yield transaction
+
+
 async def test_writes_go_on_while_an_index_is_made(postgres: Postgres, serve: Serve) -> None:
     """It waits for a transaction that is open, and nobody waits for it; it has every document."""
     name = await create_migrated(postgres)
     service = serve(database_url=postgres.database(name), query_timeout=1)
     with service.client() as client:
         client.put("/v1/data/c/before", json={"n": 1})
-        async with connected(postgres, name) as connection, connected(postgres, name) as other:
-            transaction = other.transaction()
-            await transaction.start()
-            await other.execute("UPDATE documents SET version = version + 1")
+        async with connected(postgres, name) as connection, writing(postgres, name) as transaction:
             settle(client, "c", "n")
             await blocked(connection)
             await asyncio.sleep(1.5)  # longer than a statement of the service may take
@@ -135,10 +145,7 @@ async def test_what_was_left_half_made_is_made_anew(postgres: Postgres, serve: S
     service = serve(database_url=postgres.database(name))
     with service.client() as client:
         client.put("/v1/data/c/a", json={"n": 1})
-        async with connected(postgres, name) as connection, connected(postgres, name) as other:
-            transaction = other.transaction()
-            await transaction.start()
-            await other.execute("UPDATE documents SET version = version + 1")
+        async with connected(postgres, name) as connection, writing(postgres, name) as transaction:
             settle(client, "c", "n")
             await blocked(connection)
             service.kill()
@@ -177,10 +184,9 @@ async def test_several_processes_agree(postgres: Postgres, serve: Serve) -> None
     name = await create_migrated(postgres)
     async with connected(postgres, name) as connection:
         await connection.execute(
-            "INSERT INTO collections VALUES ('c', 5, 5, now(), now(), $1, true)".replace(
-                "$1", """'{"indexes": ["n", "a", "$version"]}'"""
-            )
-            + "; INSERT INTO catalog VALUES ('_catalog', 'c')"
+            "INSERT INTO collections VALUES ('c', 5, 5, now(), now(), "
+            """'{"indexes": ["n", "a", "$version"]}', true);"""
+            " INSERT INTO catalog VALUES ('_catalog', 'c')"
         )
         services = [serve(wait=False, database_url=postgres.database(name)) for _ in range(3)]
         for service in services:
@@ -200,15 +206,14 @@ async def test_a_role_that_does_not_own_the_schema_serves_on(
             f"DROP ROLE IF EXISTS {name}_app; CREATE ROLE {name}_app LOGIN PASSWORD 'app';"
             f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}_app"
         )
-        url = postgres.database(name).replace("://", f"://{name}_app:app@", 1)
-        url = f"postgresql://{name}_app:app@{url.rpartition('@')[2]}"
+        owner = postgres.database(name)
+        url = f"postgresql://{name}_app:app@{owner.rpartition('@')[2]}"
         service = serve(database_url=url)
         with service.client() as client:
             client.put("/v1/data/c/a", json={"n": 1})
             settle(client, "c", "n")
             until(lambda: "must be owner of table documents" in service.log(), "the warning")
             assert len(client.get("/v1/data/c?n=gte.1").json()["items"]) == 1
-        owner = postgres.database(name)
         serve(database_url=url, migration_database_url=owner)
         await until_indexed(connection, names_of("c", "n"))
 
