@@ -1,122 +1,24 @@
-"""Compose: its page followed from top to bottom, then what it promises, on a real engine.
-
-`DRILLS_COMPOSE` is the command in the place of `docker compose`. The drill has a project, ports and
-a folder of its own. The service's image must be there: the drill does not build it.
-"""
+"""Compose: its page followed from top to bottom, then what it promises, on a real engine."""
 
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Self
 
 import httpx2
 import pytest
 from cluster import wait
+from compose import OURS, PATIENCE, ROOT, Stack, composed
 
+from conftest import Measured
 from examples import Block, Seen, blocks, commands
-from servers import free_port
 
-ROOT = Path(__file__).parent.parent
-COMMAND = os.environ.get("DRILLS_COMPOSE", "docker compose")
 PAGE = ROOT / "docs/how-to/compose.md"
-PROJECT = "credenza-compose-drill"
-PARTS = (
-    *("docker-compose.yml", "Makefile", ".env.example"),
-    *("monitoring", "secrets/alertmanager", "k8s/base/app/config.env"),
-)
 FOLLOWED = [block for block in blocks(PAGE.read_text()) if "make drills" in block.reason]
-PATIENCE = 300.0
-PORTS = ("CREDENZA", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
-OURS = f"label=com.docker.compose.project={PROJECT}"
-Measured = Callable[[str], None]
-
 pytestmark = pytest.mark.timeout(900)
-
-
-class Stack:
-    """The Compose project, in a copy of what a user has of the repository."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ports = {name: free_port() for name in PORTS}
-        for part in PARTS:
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, folder / part)
-
-    def url(self, name: str = "CREDENZA") -> str:
-        """Return where a part is served."""
-        return f"http://127.0.0.1:{self.ports[name]}"
-
-    def run(self, script: str, *, status: int = 0) -> str:
-        """Run a script of the page, here, and return what it writes."""
-        ports = {f"{name}_PORT": str(port) for name, port in self.ports.items()}
-        names = {"PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT"}
-        kept = {name: value for name, value in os.environ.items() if name in names}
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self._here(script)],
-            cwd=self.folder,
-            env=kept | ports | {"COMPOSE_PROJECT_NAME": PROJECT},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == status, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout if status == 0 else done.stdout + done.stderr
-
-    def compose(self, *arguments: str) -> str:
-        """Run a command of Compose."""
-        return self.run(f"docker compose {shlex.join(arguments)}")
-
-    def _here(self, text: str) -> str:
-        places = {
-            "docker compose": COMMAND,
-            " --build": "",
-            "http://127.0.0.1:8000": self.url(),
-            "curl ": "curl --silent --show-error ",
-        }
-        for name, value in places.items():
-            text = text.replace(name, value)
-        return text
-
-    def secret(self, name: str) -> str:
-        """Return a secret of `.env`."""
-        (value,) = re.findall(rf"^{name}=(.*)$", (self.folder / ".env").read_text(), re.MULTILINE)
-        return str(value)
-
-    def client(self) -> httpx2.Client:
-        """Return a client that has the token."""
-        bearer = {"Authorization": f"Bearer {self.secret('AUTH_TOKEN')}"}
-        return httpx2.Client(base_url=self.url(), headers=bearer, timeout=60)
-
-    def started(self) -> dict[str, tuple[str, str]]:
-        """Return id and time of start of each container by its service."""
-        identities = self.compose("ps", "--quiet").split()
-        found = json.loads(self.run(f"docker inspect {shlex.join(identities)}"))
-        return {
-            item["Config"]["Labels"]["com.docker.compose.service"]: (
-                item["Id"],
-                item["State"]["StartedAt"],
-            )
-            for item in found
-        }
-
-    def is_healthy(self) -> bool:
-        """Return whether the service says that all is well."""
-        try:
-            with self.client() as client:
-                return bool(client.get("/health").json()["status"] == "ok")
-        except httpx2.HTTPError:
-            return False
 
 
 class Load:
@@ -168,14 +70,8 @@ class Load:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The system, up as the first commands of the page bring it up; it is gone at the end."""
-    if shutil.which(shlex.split(COMMAND)[0]) is None or shutil.which("docker") is None:
-        pytest.skip("needs Docker with Compose v2: https://docs.docker.com/engine/install")
-    stack = Stack(tmp_path_factory.mktemp("compose"))
-    try:
+    with composed(tmp_path_factory.mktemp("compose")) as stack:
         yield stack
-    finally:
-        stack.compose("down", "--volumes", "--timeout", "5")
-        assert stack.run(f"docker volume ls --quiet --filter {OURS}") == ""
 
 
 def follow(stack: Stack, block: Block, seen: Seen) -> None:

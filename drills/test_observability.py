@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from cluster import ROOT, Cluster, load_image, wait
+from cluster import ROOT, Cluster, load_image, wait, worker
 from test_isolation import PROBE, probe_pod
 
 from conftest import PROMETHEUS, Measured, Metrics
@@ -108,6 +108,45 @@ def test_discovery(cluster: Cluster, measured: Measured) -> None:
     measured(f"{len(old)} targets, then 3, then {len(new)} others, each replica once")
 
 
+@pytest.fixture
+def measured_claim(cluster: Cluster) -> Iterator[str]:
+    """A claim in use that kubelets measure: they pass over `hostPath`, which a cluster may have.
+
+    Its volume is the memory that each node has at /dev/shm, mounted to be read.
+    """
+    name, access = "drill-measured", ["ReadWriteOnce"]
+    hosts = {"key": "kubernetes.io/hostname", "operator": "In", "values": [worker()]}
+    volume = {
+        "capacity": {"storage": "16Mi"},
+        "accessModes": access,
+        "storageClassName": name,
+        "claimRef": {"namespace": cluster.namespace, "name": name},
+        "local": {"path": "/dev/shm"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [hosts]}]}},
+    }
+    claim = {
+        "accessModes": access,
+        "storageClassName": name,
+        "resources": {"requests": {"storage": "16Mi"}},
+    }
+    pod = probe_pod("measured")
+    pod["spec"]["volumes"] = [{"name": name, "persistentVolumeClaim": {"claimName": name}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": name, "mountPath": "/measured", "readOnly": True}
+    ]
+    things = [
+        {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        for kind, spec in (("PersistentVolume", volume), ("PersistentVolumeClaim", claim))
+    ]
+    try:
+        everything = {"apiVersion": "v1", "kind": "List", "items": [*things, pod]}
+        cluster.kubectl("apply", "--filename=-", input_=json.dumps(everything))
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/probe-measured", "--timeout=90s")
+        yield name
+    finally:
+        cluster.kubectl("delete", "pod/probe-measured", f"pvc/{name}", f"pv/{name}", "--wait=false")
+
+
 @pytest.fixture(scope="module")
 def watched(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The environment with what alerts of the platform look at, and a Prometheus without a past."""
@@ -134,13 +173,16 @@ def watched(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         cluster.kubectl("delete", f"{kind}/credenza-kubelet-metrics.{cluster.namespace}")
 
 
-def test_alerts_of_the_platform(watched: Cluster, measured: Measured, metrics: Metrics) -> None:
+def test_alerts_of_the_platform(
+    watched: Cluster, measured_claim: str, measured: Measured, metrics: Metrics
+) -> None:
     """Their series are there, of this namespace alone; rules load; nothing but Watchdog fires."""
     for job in ("kube-state-metrics", "kubelet"):
         wait(f"{job} is scraped", partial(_is_up, job), seconds=180)
     nodes = {pod["status"]["hostIP"] for pod in watched.get("pods")["items"]}
     assert set(_targets("kubelet")) == {f"{node}:10250" for node in nodes}
     claims = _measured_claims(watched)
+    assert measured_claim in claims
     wait("volumes are known", lambda: metrics("count(credenza:volume_free:ratio)") == len(claims))
     shown = _labels((ROOT / "tests/exposed/kube-state-metrics.prom").read_text())
     seen = _seen("kube_pod_start_time") | _seen("kube_pod_init_container_status_ready")
@@ -148,9 +190,8 @@ def test_alerts_of_the_platform(watched: Cluster, measured: Measured, metrics: M
     seen |= _seen("kube_deployment_spec_replicas") | _seen("kube_cronjob_created")
     assert len(seen) == 6
     assert all(seen[name] == shown[name] for name in seen)
-    volumes = _labels((ROOT / "tests/exposed/kubelet.prom").read_text())
-    for name in list(volumes) if claims else []:
-        assert _seen(name) == {name: volumes[name]}
+    for name, labels in _labels((ROOT / "tests/exposed/kubelet.prom").read_text()).items():
+        assert _seen(name) == {name: labels}
     expression = 'count by (namespace) ({__name__=~"kube_.+|kubelet_volume_.+"})'
     found = _get("query", query=expression)["result"]
     assert [each["metric"] for each in found] == [{"namespace": watched.namespace}]

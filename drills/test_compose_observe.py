@@ -1,0 +1,84 @@
+"""Compose with docker-compose.observe.yml: where a request is found, and who reaches what."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx2
+import pytest
+from cluster import wait
+from compose import PATIENCE, ROOT, Stack, composed
+
+from conftest import Measured
+from examples import blocks
+
+PAGE = ROOT / "docs/how-to/observe.md"
+REACH = """
+import socket
+for place in ("collector:4318", "jaeger:16686", "jaeger:4318", "loki:3100"):
+    host, port = place.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+        print(place)
+    except OSError:
+        pass
+"""
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The system with its stores of traces and lines, up by the page's command."""
+    with composed(tmp_path_factory.mktemp("compose"), "JAEGER") as stack:
+        stack.run("make .env")
+        both = "COMPOSE_FILE=docker-compose.yml:docker-compose.observe.yml"
+        with (stack.folder / ".env").open("a") as file:
+            file.write(f"{both}\n")
+        (command,) = [b.text for b in blocks(PAGE.read_text()) if "needs Docker" in b.reason]
+        assert both in PAGE.read_text()
+        stack.run(command)
+        yield stack
+
+
+def lines(stack: Stack, query: str) -> list[dict[str, str]]:
+    """Return the labels and structured metadata of log lines, asked as Grafana asks."""
+    address = "http://loki:3100/loki/api/v1/query_range?" + urlencode({"query": query})
+    said = stack.run(f"docker compose exec -T grafana wget -q -O - '{address}'")
+    return [each["stream"] for each in json.loads(said)["data"]["result"]]
+
+
+def trace(stack: Stack, identity: str) -> list[dict[str, Any]]:
+    """Return the spans of a trace; empty where there are none yet."""
+    answer = httpx2.get(f"{stack.url('JAEGER')}/api/traces/{identity}")
+    return answer.json()["data"][0]["spans"] if answer.is_success else []
+
+
+def test_a_request_is_found(stack: Stack, measured: Measured) -> None:
+    """A request's id finds its line in Loki and its trace in Jaeger, from HTTP to SQL and Redis."""
+    sent = {f"drill-{secrets.token_hex(8)}": secrets.token_hex(16) for _ in range(20)}
+    with stack.client() as client:
+        for request_id, identity in sent.items():
+            parent = f"00-{identity}-{secrets.token_hex(8)}-01"
+            fields = {"X-Request-Id": request_id, "traceparent": parent}
+            path = f"/v1/data/watched/{request_id}"
+            client.put(path, json={"n": 1}, headers=fields).raise_for_status()
+    ours = '{service_name="credenza"} | request_id=~"drill-.+"'
+    wait("lines", lambda: len(lines(stack, ours)) == len(sent), seconds=PATIENCE)
+    assert {each["request_id"]: each["trace_id"] for each in lines(stack, ours)} == sent
+    others = lines(stack, '{service_name!="credenza"} | json')
+    assert {each["service_name"] for each in others} <= stack.started().keys()
+    for identity in sent.values():
+        wait("a trace", lambda: trace(stack, identity), seconds=PATIENCE)  # noqa: B023
+        names = {span["operationName"] for span in trace(stack, identity)}
+        assert {"PUT /v1/data/{collection}/{id}", "redis wrote"} <= names, names
+    measured(f"{len(sent)} requests: each line and each trace is there")
+
+
+def test_who_reaches_the_stores(stack: Stack, measured: Measured) -> None:
+    """The service reaches the collector, and neither store."""
+    said = stack.run(f"docker compose exec -T app python -c '{REACH}'")
+    assert said.split() == ["collector:4318"]
+    measured("1 way open, 3 closed")
