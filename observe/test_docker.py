@@ -1,6 +1,7 @@
 """Log lines under Docker, whose files tell of a container by labels in each line."""
 
 import json
+import time
 from datetime import UTC, datetime
 
 from observe.conftest import Say, Stack
@@ -9,6 +10,8 @@ from observe.processes import Collector
 from servers import until
 
 OTHER = "a line of another project's"
+ALONE = 3.0
+"""Seconds in which lines would be sent: files are looked at each 0.2 s, batches go each 1 s."""
 
 
 def kept(text: str, **labels: str) -> str:
@@ -26,8 +29,8 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
     containers = {
         "a": kept(OTHER),
         "b": kept(OTHER, project="another", service="app"),
-        "c": kept(json.dumps(line), project="credenza", service="app"),
-        "d": kept(f"LOG: {mark.request_id}", project="credenza", service="postgres"),
+        "c": kept(json.dumps(line), project="ours", service="app"),
+        "d": kept(f"LOG: {mark.request_id}", project="ours", service="postgres"),
     }
     folder = stack.folder / "containers"
     for name, text in containers.items():
@@ -38,6 +41,7 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
         "logs/daemon-set.yaml",
         FILES=folder / "*/*-json.log",
         PODS="false",
+        PROJECT="ours",
         LOKI=f"{stack.loki.url}/otlp",
     ).start()
     try:
@@ -45,10 +49,14 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
         theirs = f'{{service_name="postgres"}} |= "{mark.request_id}"'
         until(lambda: len(stack.loki.lines(ours)) == 1, "the service's line in Loki")
         until(lambda: len(stack.loki.lines(theirs)) == 1, "PostgreSQL's line in Loki")
+        with (folder / "b/b-json.log").open("a") as file:
+            file.write(containers["b"])
+        time.sleep(ALONE)
     finally:
         collector.stop()
     ((labels, text),) = stack.loki.lines(ours)
     assert text == json.dumps(line)
     assert (labels["trace_id"], labels["detected_level"]) == (mark.trace_id, "warning")
     assert stack.loki.lines(f'{{service_name=~".+"}} |= "{OTHER}"') == []
+    assert "Exporting failed" not in collector.log()
     say("lines of Docker's files are in Loki, and no others")
