@@ -1,40 +1,45 @@
-"""Spans as OpenTelemetry's SDK makes them, sent in batches by OTLP over HTTP.
+"""Spans of OpenTelemetry's SDK, sent in batches by OTLP over HTTP.
 
 Must not know what is traced. Only `tracing` imports it, and only where traces are sent somewhere.
 Names of attributes are those of OpenTelemetry's semantic conventions, or begin with `credenza.`.
+
+A span is put together once it has ended, as the SDK's `ReadableSpan`. The SDK's own `Span` can be
+read and changed by others meanwhile, which takes longer than a cached read.
 """
 
 import logging
 import socket
+import time
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
-    NonRecordingSpan,
     SpanContext,
     SpanKind,
+    Status,
     StatusCode,
     TraceFlags,
-    Tracer,
     format_span_id,
     format_trace_id,
-    set_span_in_context,
 )
-from opentelemetry.trace import Span as OpenTelemetrySpan
 
 from credenza import __version__, tracing
 from credenza.settings import Settings
 
 FLUSH_SECONDS: Final = 5.0
 SERVER_ERRORS: Final = 500
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+SCOPE: Final = InstrumentationScope("credenza", __version__)
+NO_STATUS: Final = Status()
+FAILED: Final = Status(StatusCode.ERROR)
 
 log = structlog.get_logger()
 
@@ -47,54 +52,85 @@ class _Told(logging.Handler):
         log.warning("tracing failed", detail=record.getMessage().splitlines()[0])
 
 
+class _Process(Resource):
+    """The resource of all spans. The exporter hashes it for each, and the SDK's is a text then."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 class Exporting:
     """Sends spans to a collector; those that it does not take are lost, and nothing else is."""
 
     def __init__(self, settings: Settings) -> None:
-        resource = Resource.create(
-            {
-                "service.name": "credenza",
-                "service.version": __version__,
-                "service.instance.id": socket.gethostname(),
-                "deployment.environment.name": settings.environment,
-            }
-        )
+        attributes = {
+            "service.name": "credenza",
+            "service.version": __version__,
+            "service.instance.id": socket.gethostname(),
+            "deployment.environment.name": settings.environment,
+        }
+        self.resource: Final = _Process(dict(Resource.create(attributes).attributes))
         endpoint = f"{settings.otel_exporter_otlp_endpoint}/v1/traces"
-        # Which requests are recorded was decided before a span begins.
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-        self._tracer = self._provider.get_tracer("credenza", __version__)
+        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+        self._ids = RandomIdGenerator()
         sdk = logging.getLogger("opentelemetry")
         sdk.handlers, sdk.propagate = [_Told(level=logging.WARNING)], False
 
     def begin(self, parent: tracing.Parent | None) -> "Span":
         """Begin the span of a request."""
-        context = Context()
+        remote = None
         if parent is not None:
-            remote = SpanContext(
-                int(parent.trace_id, 16),
-                int(parent.span_id, 16),
-                is_remote=True,
-                trace_flags=TraceFlags(TraceFlags.SAMPLED),
-            )
-            context = set_span_in_context(NonRecordingSpan(remote), context)
-        return Span(self._tracer, self._tracer.start_span("request", context, SpanKind.SERVER))
+            trace_id, span_id = int(parent.trace_id, 16), int(parent.span_id, 16)
+            remote = SpanContext(trace_id, span_id, is_remote=True, trace_flags=SAMPLED)
+        return Span(self, "request", SpanKind.SERVER, remote)
+
+    def context(self, parent: SpanContext | None) -> SpanContext:
+        """Return the names of a new span: those of the trace of its parent, or of a new trace."""
+        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
+        span_id = self._ids.generate_span_id()
+        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=SAMPLED)
+
+    def send(self, span: ReadableSpan) -> None:
+        """Send a span that has ended, with others."""
+        self._processor.on_end(span)
 
     def close(self) -> None:
         """Send what is left, as far as the collector takes it in time."""
-        self._provider.force_flush(int(FLUSH_SECONDS * 1000))
-        self._provider.shutdown()
+        self._processor.force_flush(int(FLUSH_SECONDS * 1000))
+        self._processor.shutdown()  # type: ignore[no-untyped-call]  # it has no types
 
 
 class Span:
     """A span that is recorded; see `tracing.Span`."""
 
-    def __init__(self, tracer: Tracer, span: OpenTelemetrySpan) -> None:
-        self._tracer = tracer
-        self._span = span
-        self.context = span.get_span_context()
+    __slots__ = (
+        "_attributes",
+        "_began",
+        "_exporting",
+        "_kind",
+        "_links",
+        "_name",
+        "_parent",
+        "context",
+    )
+
+    def __init__(
+        self,
+        exporting: Exporting,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        attributes: tracing.Attributes | None = None,
+        links: Sequence[Link] = (),
+    ) -> None:
+        self.context = exporting.context(parent)
+        self._exporting = exporting
+        self._name = name
+        self._kind = kind
+        self._parent = parent
+        self._attributes = attributes
+        self._links = links
+        self._began = time.time_ns()
 
     @property
     def trace_id(self) -> str:
@@ -111,21 +147,31 @@ class Span:
     ) -> "Span":
         """Begin a span below it; of another system's work where that is among the attributes."""
         kind = SpanKind.CLIENT if "db.system.name" in attributes else SpanKind.INTERNAL
-        context = set_span_in_context(self._span, Context())
         linked = [Link(each.context) for each in links]
-        span = self._tracer.start_span(name, context, kind, dict(attributes), linked)
-        return Span(self._tracer, span)
+        return Span(self._exporting, name, kind, self.context, attributes, linked)
 
     def rename(self, name: str) -> None:
         """Give it another name."""
-        self._span.update_name(name)
+        self._name = name
 
     def end(self, attributes: tracing.Attributes, error: BaseException | None = None) -> None:
         """End it; of an error only the type is told, because messages hold documents."""
-        self._span.set_attributes(attributes)
-        status = attributes.get("http.response.status_code", 0)
+        told = {**(self._attributes or {}), **attributes}
         if error is not None:
-            self._span.set_attribute("error.type", type(error).__qualname__)
-        if error is not None or int(status) >= SERVER_ERRORS:
-            self._span.set_status(StatusCode.ERROR)
-        self._span.end()
+            told["error.type"] = type(error).__qualname__
+        has_failed = int(told.get("http.response.status_code", 0)) >= SERVER_ERRORS
+        span = ReadableSpan(
+            self._name,
+            self.context,
+            self._parent,
+            self._exporting.resource,
+            told,
+            (),
+            self._links,
+            self._kind,
+            status=FAILED if has_failed or error is not None else NO_STATUS,
+            start_time=self._began,
+            end_time=time.time_ns(),
+            instrumentation_scope=SCOPE,
+        )
+        self._exporting.send(span)

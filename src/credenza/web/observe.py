@@ -16,10 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 from credenza import errors
 from credenza.lifecycle import Lifecycle
 from credenza.patience import Patience
-from credenza.records import Records
+from credenza.records import Kind, Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
-from credenza.tracing import Traced, Tracing, enter
+from credenza.tracing import Span, Traced, Tracing, enter
 from credenza.web import problems
 from credenza.web.access import Access
 from credenza.web.fields import Fields, keep, length, read
@@ -79,7 +79,7 @@ class Observe:
             return
         started, fields = perf_counter(), read(scope["headers"])
         traced = self._tracing.begin(fields)
-        near = self._near(scope, fields) if traced is None or traced.span is None else None
+        near = self._near(scope, fields)
         if near is None:
             exchange = Exchange(scope, fields, started, send, self._lifecycle, self._patience)
             exchange.traced = traced
@@ -97,6 +97,8 @@ class Observe:
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
             received, ended = length(fields), perf_counter()
             self._records.add((seen, request_id, received, len(body), started, ended, traced))
+            if traced is not None and traced.span is not None:
+                _end(traced.span, seen.kind, request_id)
 
     def _near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
@@ -158,17 +160,21 @@ class Observe:
             (seen, exchange.request_id, received, sent, exchange.started, ended, traced)
         )
         if traced is not None and traced.span is not None:
-            kind = seen.kind
-            traced.span.rename(f"{kind.method} {route}")
-            traced.span.end(
-                {
-                    "http.request.method": kind.method,
-                    "http.route": route,
-                    "http.response.status_code": kind.status,
-                    "credenza.request_id": exchange.request_id,
-                    "credenza.cache": exchange.cache or "none",
-                }
-            )
+            _end(traced.span, seen.kind, exchange.request_id)
+
+
+def _end(span: Span, kind: Kind, request_id: str) -> None:
+    """End the span of a request, which is known by its route only now."""
+    span.rename(f"{kind.method} {kind.route}")
+    span.end(
+        {
+            "http.request.method": kind.method,
+            "http.route": kind.route,
+            "http.response.status_code": kind.status,
+            "credenza.request_id": request_id,
+            "credenza.cache": kind.cache or "none",
+        }
+    )
 
 
 class Exchange(Trace):
