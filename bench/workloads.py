@@ -24,6 +24,7 @@ from bench.contenders.base import (
     POCKETBASE,
     TRACED,
     UNCACHED,
+    UNCOUNTED,
     Contender,
     Limit,
 )
@@ -151,7 +152,7 @@ ALL: Final = (CREDENZA, *PEERS)
 READERS: Final = (PLAIN, UNCACHED, OWN_UNCACHED, POCKETBASE, KINTO, JSON_SERVER)
 
 WORKLOADS: Final = (
-    Workload("cached read", "read", (CEILING, TRACED, *ALL), _hot),
+    Workload("cached read", "read", (CEILING, TRACED, UNCOUNTED, *ALL), _hot),
     Workload("conditional read (304)", "known", (CEILING, *ALL), _known),
     Workload("uncached read, Zipf", "read", READERS, _zipf),
     Workload("uncached read, uniform", "read", READERS, _uniform),

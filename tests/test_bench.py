@@ -13,6 +13,7 @@ import pytest
 from bench import installed, plot, report, targets
 from bench.client import client, walk
 from bench.contenders.base import CREDENZA, OWN, POCKETBASE
+from bench.contenders.credenza import running
 from bench.contenders.own import Own
 from bench.contenders.starting import Started
 from bench.copying import make_database
@@ -23,6 +24,7 @@ from bench.plan import QUICK
 from bench.processes import ROOT, served
 from bench.workloads import WORKLOADS
 
+from databases import create_migrated
 from servers import Postgres, Valkey, free_port
 
 DOCUMENTS = 200
@@ -116,6 +118,20 @@ def test_failed_request_ends_the_benchmark(own: str, corpus: Corpus, tmp_path: P
     measured = wrk(own, write(asks, tmp_path), 0.3, connections=2, tolerant=True)
     assert measured.refused == pytest.approx(0.5, abs=0.1)
     assert wrk(own, write(asks[:1], tmp_path), 0.3, connections=2).refused is None
+
+
+@pytest.mark.parametrize(("program", "counted"), [("credenza", 1), ("bench.peers.uncounted", 0)])
+async def test_what_counts_nothing(
+    postgres: Postgres, tmp_path: Path, program: str, counted: int
+) -> None:
+    """The service that is measured without metrics answers as ever, and counts no request."""
+    url = postgres.database(await create_migrated(postgres))
+    command = (sys.executable, "-m", program)
+    with running(tmp_path, "service", program=command, DATABASE_URL=url) as found:
+        assert httpx2.get(f"{found.address}/v1/data/nothing").json()["items"] == []
+        said = httpx2.get(f"{found.address}/metrics").text
+    count = 'http_requests_total{handler="/v1/data/{collection}",method="GET",status="2xx"} 1.0'
+    assert said.count(count) == counted
 
 
 def test_failed_transfer_ends_the_benchmark(own: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from bench.contenders.base import (
     NDJSON,
     TRACED,
     UNCACHED,
+    UNCOUNTED,
     Contender,
     Dialect,
     Place,
@@ -57,11 +58,13 @@ class Ours(Dialect):
 
 
 @contextmanager
-def running(folder: Path, name: str, **settings: str) -> Iterator[Served]:
+def running(
+    folder: Path, name: str, *, program: Sequence[str] = (PROGRAM,), **settings: str
+) -> Iterator[Served]:
     """Start a service with these settings; its log goes to a file, as anyone's would."""
     port = free_port("127.0.0.1", 0)
     with served(
-        *(PROGRAM, "serve"),
+        *(*program, "serve"),
         port=port,
         path=READY,
         log=folder / f"{name}.log",
@@ -100,6 +103,16 @@ def traced(place: Place) -> Iterator[Contender]:
         with running(place.folder, "traced", **settings) as found:
             fill(found.address, place.corpus)
             yield Contender(TRACED, found, Ours(place.corpus))
+
+
+@contextmanager
+def uncounted(place: Place) -> Iterator[Contender]:
+    """Start a second one like the first, which counts nothing."""
+    program = (sys.executable, "-m", "bench.peers.uncounted")
+    home = str(place.folder / "uncounted")
+    with running(place.folder, "uncounted", program=program, CREDENZA_HOME=home) as found:
+        fill(found.address, place.corpus)
+        yield Contender(UNCOUNTED, found, Ours(place.corpus))
 
 
 def fill(address: str, corpus: Corpus) -> None:
