@@ -181,6 +181,11 @@ class Postgres(Process):
             *("-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder), *options),
         ]
 
+    def is_up(self) -> bool:
+        """Return whether it takes connections in: its port answers before recovery has ended."""
+        ask = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return super().is_up() and subprocess.run(ask, check=False, timeout=10).returncode == 0
+
     def stop(self, signal_number: int = signal.SIGINT) -> None:
         """End it; connections do not hold it up."""
         super().stop(signal_number)
