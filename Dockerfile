@@ -23,7 +23,7 @@ COPY pyproject.toml uv.lock ./
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --extra tracing \
     && find /opt/credenza -name '*.so*' -type f -exec strip --strip-unneeded {} + \
     && /opt/credenza/bin/python -m compileall -q -j 0 \
-       -x '/(pygments|testing|tests|dialects/(mssql|mysql|oracle|sqlite))/' /opt/credenza/lib
+       -x '/(pygments|rich_rst|testing|tests|dialects/(mssql|mysql|oracle|sqlite)|commands/(bf|json|search|timeseries|vectorset))/' /opt/credenza/lib
 
 FROM dependencies AS service
 COPY README.md LICENSE ./
