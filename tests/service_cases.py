@@ -30,6 +30,8 @@ STEPS = 60
 BUSY = 'credenza_database_connections{state="busy"}'
 WAITING = 'credenza_groups_waiting{kind="create"}'
 WAITS = "credenza_database_wait_seconds"
+REFUSED = 'credenza_requests_refused_total{{reason="{}"}}'
+REASONS = ("requests", "exports")
 GROUP = '{rule_group="/etc/prometheus-rules/slo.yml;credenza-sli"}'
 RECEIVER = '{alertmanager="http://alertmanager:9093/api/v2/alerts"}'
 TOTALS = (
@@ -217,13 +219,13 @@ _EACH = (
         "requests are refused",
         STEPS,
         {10: (), 16: (), 18: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
-        {"credenza_requests_refused_total": growing((0, 20), (2, 20), (0, 20))},
+        {REFUSED.format(reason): growing((0, 20), (1, 20), (0, 20)) for reason in REASONS},
     ),
     Case(
         "a few requests are refused",
         STEPS,
         {29: ()},
-        {"credenza_requests_refused_total": growing((0, 20), (0.5, 40))},
+        {REFUSED.format("requests"): growing((0, 20), (0.5, 40))},
     ),
     Case(
         "requests wait for groups",

@@ -220,6 +220,8 @@ def test_too_many_requests_at_once_are_turned_away(serve: Serve) -> None:
             assert connection.recv(1024).startswith(b"HTTP/1.1 20")
             connection.close()
         assert client.get("/data").status_code == 200
+        counted = 'credenza_requests_refused_total{reason="requests"} 1.0'
+        assert counted in client.get("/metrics").text
 
 
 def test_bodies_that_never_come_are_given_up(serve: Serve) -> None:

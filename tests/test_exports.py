@@ -133,7 +133,8 @@ async def test_few_exports_are_under_way_at_once(
             assert refused.headers["retry-after"] == "5"
             assert client.put("/data/a", json=1).status_code == 201
             assert len(client.get("/data?limit=10").json()["items"]) == 10
-            assert "credenza_requests_refused_total 1.0" in client.get("/metrics").text
+            counted = 'credenza_requests_refused_total{reason="exports"} 1.0'
+            assert counted in client.get("/metrics").text
         async with connected(postgres, database) as admin:
             await until_none(admin)
         for _ in range(2 * EXPORTS):

@@ -147,6 +147,9 @@ async def test_who_is_one_too_many_is_sent_away(monkeypatch: pytest.MonkeyPatch)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert outcomes[:3] == [0, 2, 4]
     assert all(isinstance(outcome, errors.Overloaded) for outcome in outcomes[3:])
+    refused = {"reason": "groups"}
+    counted = work.metrics.registry.get_sample_value("credenza_requests_refused_total", refused)
+    assert counted == len(outcomes[3:]) == 2
     assert await work.queue.join("a", 7) == 14
 
 

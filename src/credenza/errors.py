@@ -167,7 +167,10 @@ class Unavailable(Problem):
 
 
 class Overloaded(Problem):
-    """More than `MAX_IN_FLIGHT` requests, or two exports, are under way; nothing was done."""
+    """Past `MAX_IN_FLIGHT` requests, two exports, or 5,000 who wait for the database.
+
+    Nothing was done.
+    """
 
     status, code, title = 503, "overloaded", "Too many requests at once"
 

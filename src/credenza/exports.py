@@ -28,7 +28,7 @@ class Exports:
         self._bulk = bulk
         self._collections = collections
         self._free = EXPORTS
-        self._refused = metrics.refused
+        self._refused = metrics.refused["exports"]
 
     async def lines(self, collection: str, query: Query) -> AsyncGenerator[bytes, None]:
         """Yield all items, a line each, some hundred at a time; close it where it is left.

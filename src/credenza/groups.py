@@ -53,6 +53,7 @@ class Groups(Generic[Key, Item, Outcome]):
         self._number = 0
         self._kind = series.kind
         self._members = series.members
+        self._refused = series.refused
         series.waiting = lambda: self._number
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,6 +63,7 @@ class Groups(Generic[Key, Item, Outcome]):
         Overloaded where too many wait.
         """
         if self._number >= MAX_WAITING:
+            self._refused.inc()
             raise errors.Overloaded(f"{self._number} wait for the database.")
         self._number += 1
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

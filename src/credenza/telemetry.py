@@ -46,6 +46,13 @@ DATABASE_ERRORS: Final = ("away", "busy", "failed", "timeout", "refused")
 GROUPS: Final = ("create", "put", "patch", "delete", "read", "state", "settings")
 """Kinds of groups: writes of documents, reads of documents, of lists' states and of settings."""
 
+REFUSALS: Final = {
+    "requests": "MAX_IN_FLIGHT are under way",
+    "exports": "as many exports as may be",
+    "groups": "too many wait for a group",
+}
+"""What there is too much of where a request is answered 503 `overloaded`."""
+
 
 class Trace:
     """What one request has cost so far; `observe` makes it and writes it to the log line."""
@@ -86,9 +93,11 @@ def note_cache(outcome: str, ttl: float | None = None) -> None:
 class GroupSeries:
     """The series of groups of one kind."""
 
-    def __init__(self, kind: str, members: Histogram, waiting: Gauge) -> None:
+    def __init__(self, kind: str, members: Histogram, waiting: Gauge, refused: Counter) -> None:
         self.kind = kind
         self.members = members
+        self.refused = refused
+        """Counts who is one too many, of any kind."""
         self.waiting: Callable[[], int] = lambda: 0
         """Tells how many wait for a group to begin."""
         self._waiting = waiting
@@ -115,9 +124,14 @@ class Metrics:
         self.in_flight = self._gauge(
             "credenza_requests_in_flight", "Requests under way.", mode="livesum"
         )
-        self.refused = self._counter(
-            "credenza_requests_refused_total", "Requests answered 503 for overload."
+        refused = self._counter(
+            "credenza_requests_refused_total",
+            "Requests answered 503 for overload, by reason: "
+            + ", ".join(f"{reason} ({meaning})" for reason, meaning in REFUSALS.items())
+            + ".",
+            "reason",
         )
+        self.refused = {reason: refused.labels(reason) for reason in REFUSALS}
         self.cache = self._counter(
             "credenza_cache_total",
             "Look-ups and failures of the cache by layer (near, redis) and outcome "
@@ -200,7 +214,10 @@ class Metrics:
             mode="livesum",
         )
         self.groups = {
-            kind: GroupSeries(kind, members.labels(kind), waiting.labels(kind)) for kind in GROUPS
+            kind: GroupSeries(
+                kind, members.labels(kind), waiting.labels(kind), self.refused["groups"]
+            )
+            for kind in GROUPS
         }
         self.written = self._counter(
             "credenza_documents_written_total",

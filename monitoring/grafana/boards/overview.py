@@ -66,8 +66,8 @@ NOW: Final = row(
     states.breaker(3),
     stat(
         "Refused",
-        "Requests answered 503 at once: MAX_IN_FLIGHT was reached, or too many exports ran. Above "
-        "zero: add replicas, or find what is slow.",
+        "Requests answered 503 at once: MAX_IN_FLIGHT was reached, too many exports ran, or too "
+        "many waited for the database. Above zero: add replicas, or find what is slow.",
         "reqps",
         (per_second("credenza_requests_refused_total"), ""),
         steps={0: "green", 0.1: "red"},

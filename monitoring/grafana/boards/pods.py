@@ -111,10 +111,14 @@ WORK: Final = row(
     ),
     graph(
         "Refused for overload by replica",
-        "Requests answered 503 at once: MAX_IN_FLIGHT was reached, or too many exports ran. Above "
-        "zero: add replicas, or find what is slow.",
+        "Requests answered 503 at once, by reason. requests: MAX_IN_FLIGHT was reached. exports: "
+        "too many ran. groups: too many waited for the database. Above zero: add replicas, or "
+        "find what is slow.",
         "reqps",
-        (per_second("credenza_requests_refused_total", by=REPLICA), NAMED),
+        (
+            per_second("credenza_requests_refused_total", by=f"{REPLICA}, reason"),
+            f"{{{{reason}}}} {NAMED}",
+        ),
     ),
 )
 

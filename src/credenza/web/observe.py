@@ -68,7 +68,7 @@ class Observe:
         self._access = Access(settings)
         self._max_in_flight = settings.max_in_flight
         self._patience = Patience(settings.body_timeout)
-        self._metrics = metrics
+        self._refused = metrics.refused["requests"]
         self._lifecycle = lifecycle
         self._records = records
 
@@ -139,7 +139,7 @@ class Observe:
             return
         self._access.check(scope["method"], fields)
         if self._lifecycle.in_flight > self._max_in_flight:
-            self._metrics.refused.inc()
+            self._refused.inc()
             raise errors.Overloaded(f"{self._max_in_flight} requests are under way.")
 
     async def _refuse(
