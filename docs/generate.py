@@ -103,7 +103,8 @@ def metrics() -> Iterator[str]:
         "they are served on that port too, without a token. The `http_` series have the names and",
         "labels of prometheus-fastapi-instrumentator. `handler` is the route's template, never the",
         "path that a client sent. A histogram has `_bucket`, `_sum` and `_count`. The `process_`",
-        "series are prometheus-client's; with several workers there are none.",
+        "series are prometheus-client's; with several workers they are those of all processes as",
+        "one: [Run several processes](../how-to/several-processes.md#what-metrics-are).",
         *("", "| name | type | labels | meaning |", "|---|---|---|---|"),
     )
     registry = Metrics().registry

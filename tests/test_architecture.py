@@ -13,7 +13,7 @@ ROOT = Path(credenza.__file__).parent
 
 FLOORS = (
     ("forms",),
-    ("sql", "errors", "settings", "tallies", "lifecycle", "patience", "samples"),
+    ("sql", "errors", "settings", "tallies", "processes", "lifecycle", "patience", "samples"),
     ("telemetry", "tracing"),
     ("spans",),
     ("records", "values", "splitting", "conditions", "groups", "slots", "writes", "wire"),
@@ -145,7 +145,7 @@ HOMES = {
     "alembic": {"commands"},
     "fastapi": {"web", "app"},
     "opentelemetry": {"spans"},
-    "prometheus_client": {"tallies", "telemetry", "supervisor", "serving", "cache"},
+    "prometheus_client": {"tallies", "processes", "telemetry", "supervisor", "serving", "cache"},
 }
 """What reaches out of the house, and the rooms with a door there.
 

@@ -1,6 +1,7 @@
 """Several processes on one port: coherent, counted together, started and ended as one."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -122,17 +123,73 @@ async def test_metrics_are_those_of_all_processes(pair: Running) -> None:
         for _ in range(7):
             assert (await connection.ask("POST", "/data", b"1")).status == 201
         connection.close()
-    for url in (pair.url, f"http://127.0.0.1:{pair.settings['metrics_port']}"):
+    for url in addresses(pair):
         assert creations(url) == before + 14
 
 
+def of_processes(url: str) -> dict[str, float]:
+    """Return the series of the processes, by the metrics at an address."""
+    lines = httpx2.get(f"{url}/metrics").text.splitlines()
+    pairs = [line.split() for line in lines if line.startswith("process_")]
+    return {name: float(value) for name, value in pairs}
+
+
+def addresses(running: Running) -> tuple[str, str]:
+    """Return where metrics are: of the process that answers, and of the supervisor."""
+    return running.url, f"http://127.0.0.1:{running.settings['metrics_port']}"
+
+
+def test_processes_are_measured_as_one(pair: Running) -> None:
+    """Memory and CPU time are those of all; of open files the most counts, of starts the latest."""
+    until_both_serve(pair)
+    members = [psutil.Process(pid) for pid in (pair.process.pid, *workers(pair))]
+    assert len(members) == 3
+    for url in addresses(pair):
+        found = of_processes(url)
+        memory = [member.memory_info() for member in members]
+        assert found["process_resident_memory_bytes"] == pytest.approx(
+            sum(each.rss for each in memory), rel=0.05
+        )
+        assert found["process_virtual_memory_bytes"] == pytest.approx(
+            sum(each.vms for each in memory), rel=0.05
+        )
+        times = [member.cpu_times() for member in members]
+        spent = sum(each.user + each.system for each in times)
+        ended = times[0].children_user + times[0].children_system
+        assert found["process_cpu_seconds_total"] == pytest.approx(spent + ended, abs=0.5)
+        opened = [member.num_fds() for member in members]
+        assert abs(found["process_open_fds"] - max(opened)) <= 2
+        assert (
+            found["process_max_fds"] == resource.prlimit(members[0].pid, resource.RLIMIT_NOFILE)[0]
+        )
+        latest = max(member.create_time() for member in members)
+        assert found["process_start_time_seconds"] == pytest.approx(latest, abs=0.05)
+
+
 def test_killed_process_is_started_again(pair: Running) -> None:
-    """A process that is killed is replaced, while the other one goes on serving."""
+    """A process that is killed is replaced, while the other one goes on serving.
+
+    That is one start more, and its CPU time is not lost: the counter never falls.
+    """
     before = until_both_serve(pair)
-    killed, kept = sorted(before)
+    killed, kept = sorted(before, key=lambda pid: psutil.Process(pid).create_time(), reverse=True)
+    _, address = addresses(pair)
+    seen = [of_processes(address)]
+
+    def now_serving() -> set[int]:
+        seen.append(of_processes(address))
+        return serving(pair)
+
     os.kill(killed, signal.SIGKILL)
-    until(lambda: killed not in workers(pair), "it has ended")
-    after = until_both_serve(pair)
+    until(lambda: killed not in now_serving(), "it has ended")
+    until(lambda: len(now_serving()) == 2, "two processes listen")
+    after = serving(pair)
+    spent = [each["process_cpu_seconds_total"] for each in seen]
+    assert spent == sorted(spent)
+    seen += map(of_processes, addresses(pair))
+    starts = {each["process_start_time_seconds"] for each in seen}
+    assert len(starts) == 2
+    assert seen[-1]["process_start_time_seconds"] > seen[0]["process_start_time_seconds"]
     assert kept in after
     assert killed not in after
     with pair.client() as client:

@@ -17,8 +17,9 @@ from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import mark_process_dead
 
+from credenza.processes import Processes
 from credenza.settings import Settings
 
 AGAIN_SECONDS: Final = 1.0
@@ -39,7 +40,7 @@ async def supervise(settings: Settings, *, url: str, port: int, ready: Callable[
         }
         if settings.metrics_port is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+            registry.register(Processes(os.getpid(), folder))
             start_http_server(settings.metrics_port, settings.host, registry=registry)
         crew = _Crew(environment, folder)
         crew.listen()

@@ -6,6 +6,7 @@ Labels are route templates and closed vocabularies, never what a client sends.
 """
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,12 +25,12 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import ExcInfo
 
 from credenza import __version__
+from credenza.processes import START, Processes, started
 from credenza.tallies import Count, Refresh, Requests
 
 FAST = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -224,9 +225,7 @@ class Metrics:
             "Documents written, by verb (create, put, patch, delete, import).",
             "verb",
         )
-        # In several processes each would tell of itself alone, and one of them is asked.
-        if not aggregated:
-            ProcessCollector(registry=self.registry)
+        self._measure_process()
         # A gauge, because prometheus-client's Info does not work with several processes.
         self._gauge("credenza_build_info", "1, with the version that runs.", "version").labels(
             __version__
@@ -238,7 +237,7 @@ class Metrics:
         if not self._aggregated:
             return self.registry
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+        registry.register(Processes(os.getppid()))
         return registry
 
     def flush(self) -> None:
@@ -261,6 +260,17 @@ class Metrics:
         self.flush()
         encode, media_type = choose_encoder(accept)
         return encode(self.exposed), media_type
+
+    def _measure_process(self) -> None:
+        """Measure this process; where there are several, `Processes` does it for all of them.
+
+        But for their starts: that of one which has ended again is not to be forgotten.
+        """
+        if not self._aggregated:
+            ProcessCollector(registry=self.registry)
+        elif (begun := started()) is not None:
+            meaning = "Latest start of a process since unix epoch in seconds."
+            self._gauge(START, meaning, mode="max").set(begun)
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)

@@ -126,8 +126,8 @@ RESOURCES: Final = row(
     "Resources",
     graph(
         "Memory",
-        "Resident memory of each replica, and the limit that the rules know of. With several "
-        "workers (WORKERS) there are no series of the process.",
+        "Resident memory of each replica, and the limit that the rules know of. Of several "
+        "workers (WORKERS) it is the sum.",
         "bytes",
         (f"max by ({REPLICA}) ({of(MEMORY)})", NAMED),
         ("max(credenza:memory_limit:bytes)", "limit"),
@@ -141,7 +141,8 @@ RESOURCES: Final = row(
     ),
     graph(
         "Open files",
-        "Share of the file descriptors it may have that a replica uses: connections above all.",
+        "Share of the file descriptors it may have that a replica uses: connections above all. Of "
+        "several workers the fullest counts.",
         "percentunit",
         (
             f"max by ({REPLICA}) ({of('process_open_fds')} / {of('process_max_fds')})",
