@@ -87,6 +87,7 @@ def healthy(steps: int, rate: float = 30) -> dict[str, str]:
         "credenza_cache_breaker_open": none,
         **{invalidated(bound): always for bound in ("0.1", "0.25", "1.0", "2.5", "+Inf")},
         "credenza_cache_invalidation_seconds_count": always,
+        "credenza_cache_heartbeat_timestamp_seconds": none,
         'credenza_requests_refused_total{reason="requests"}': none,
         'credenza_groups_waiting{kind="create"}': none,
         "process_start_time_seconds": level((-86400, steps)),

@@ -6,6 +6,7 @@ They run without slo.yml, as they are many.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from heartbeat_cases import HEARTBEAT, STEPS
 from rule_cases import (
     POD,
     SECOND,
@@ -23,9 +24,6 @@ from rule_cases import (
     nothing,
 )
 from rule_cases import requests as asked
-
-STEPS = 60
-"""Half an hour."""
 
 BUSY = 'credenza_database_connections{state="busy"}'
 WAITING = 'credenza_groups_waiting{kind="create"}'
@@ -317,7 +315,8 @@ _EACH = (
 )
 
 SERVICE = tuple(
-    replace(case, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData") for case in _EACH
+    replace(case, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData")
+    for case in (*_EACH, *HEARTBEAT)
 )
 
 WITHOUT = (

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from credenza.cache import Cache, Entry, Key, coherent, debts
 from credenza.cache.entries import GENERATION
+from credenza.cache.follower import BEAT_SECONDS, FRESH_SECONDS
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
 from servers import Valkey
@@ -302,6 +303,41 @@ async def test_entries_are_served_only_while_the_heartbeat_is_young(
         await until(lambda: one.near(key) is None)
         assert time.monotonic() - frozen < 1.5
         valkey.resume()
+
+
+async def test_the_heartbeat_shows_also_while_nobody_writes(valkey: Valkey) -> None:
+    """Its time goes on with no message at all, stands still while Redis does, and is no age."""
+    name = "credenza_cache_heartbeat_timestamp_seconds"
+    async with replicas(valkey, 1) as (one,):
+        for _ in range(3):
+            shown = one.value(name)
+            assert 0 <= time.time() - shown < FRESH_SECONDS
+            await until(lambda shown=shown: one.value(name) > shown)  # type: ignore[misc]
+        valkey.pause()
+        await until(lambda: not one.cache.answers)
+        silent = one.value(name)
+        assert time.time() - silent >= FRESH_SECONDS
+        await asyncio.sleep(BEAT_SECONDS * 2)
+        assert one.value(name) == silent
+        valkey.resume()
+        await until(lambda: one.value(name) > silent)
+        assert one.value("credenza_cache_invalidation_seconds_count") == 0
+
+
+async def test_the_heartbeat_counts_from_the_start(valkey: Valkey) -> None:
+    """Redis that was never there looks like one that has gone then; without one there is none."""
+    name = "credenza_cache_heartbeat_timestamp_seconds"
+    replica = Replica(valkey)
+    assert replica.metrics.registry.get_sample_value(name) == 0
+    valkey.pause()
+    try:
+        began = time.time()
+        await replica.cache.start()
+        assert not replica.cache.answers
+        assert began <= replica.value(name) < began + 0.5
+    finally:
+        valkey.resume()
+        await replica.cache.close()
 
 
 async def test_an_unknown_outcome_is_read_past_the_cache(

@@ -166,6 +166,27 @@ def test_processes_are_measured_as_one(pair: Running) -> None:
         assert found["process_start_time_seconds"] == pytest.approx(latest, abs=0.05)
 
 
+def heartbeat(url: str) -> float:
+    """Return when Redis has last answered, by the metrics at an address."""
+    name = "credenza_cache_heartbeat_timestamp_seconds "
+    lines = httpx2.get(f"{url}/metrics").text.splitlines()
+    (value,) = [line.removeprefix(name) for line in lines if line.startswith(name)]
+    return float(value)
+
+
+def test_heartbeat_is_that_of_who_lags_behind(pair: Running) -> None:
+    """A process that is stopped shows, although it cannot tell."""
+    stopped = psutil.Process(min(until_both_serve(pair)))
+    _, address = addresses(pair)
+    until(lambda: time.time() - heartbeat(address) < WITHIN, "both are answered")
+    stopped.suspend()
+    try:
+        until(lambda: time.time() - heartbeat(address) > 2 * WITHIN, "its heartbeat is late")
+    finally:
+        stopped.resume()
+    until(lambda: time.time() - heartbeat(address) < WITHIN, "both are answered again")
+
+
 def test_killed_process_is_started_again(pair: Running) -> None:
     """A process that is killed is replaced, while the other one goes on serving.
 

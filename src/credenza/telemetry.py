@@ -162,6 +162,13 @@ class Metrics:
             "Seconds from a write's message to its arrival in another process.",
             FAST,
         )
+        # A time and no age: who is stopped cannot tell how old its own is, nor others for it.
+        self.heartbeat = self._gauge(
+            "credenza_cache_heartbeat_timestamp_seconds",
+            "When the last heartbeat was sent that Redis has answered on the channel of changes, "
+            "in seconds since 1970; until then the start, and 0 without Redis.",
+            mode="livemin",
+        )
         self.pool = self._gauge(
             "credenza_database_connections",
             "Connections of the pool by state (idle, busy).",

@@ -80,6 +80,7 @@ LAYERS: Final = row(
         "percentunit",
         (share(CACHE, 'outcome="hit"', LOOKED, by="layer"), "{{layer}}"),
         top=1,
+        width=12,
     ),
     graph(
         "Look-ups by layer and outcome",
@@ -87,6 +88,7 @@ LAYERS: Final = row(
         "stay right.",
         "ops",
         (per_second(CACHE, by="layer, outcome"), "{{layer}} {{outcome}}"),
+        width=12,
     ),
     graph(
         "Invalidation delay",
@@ -96,20 +98,23 @@ LAYERS: Final = row(
         (quantile(0.5, states.SECONDS_OF_ARRIVAL), "p50"),
         (quantile(0.99, states.SECONDS_OF_ARRIVAL), "p99"),
     ),
+    states.heartbeats(),
+    states.breakers(),
     graph(
         "Documents held",
         "Bytes of documents that each replica holds, up to NEAR_CACHE_BYTES together with lists. "
         "A drop to zero is a lost connection to Redis.",
         "bytes",
         (f"max by ({REPLICA}) ({of('credenza_cache_near_bytes')})", NAMED),
+        width=12,
     ),
     graph(
         "Lists held",
         "Bytes of pages of lists that each replica holds.",
         "bytes",
         (f"max by ({REPLICA}) ({of('credenza_cache_list_bytes')})", NAMED),
+        width=12,
     ),
-    states.breakers(),
 )
 
 BULKS: Final = row(

@@ -114,18 +114,18 @@ COHERENCE: Final = row(
     ),
     graph(
         "Near cache by replica",
-        "What a replica holds in its own memory. The heartbeat has no series of its own: who "
-        "misses it empties this at once, and fills it when the channel is back.",
+        "What a replica holds in its own memory. Who loses the channel empties it at once, and "
+        "fills it when the channel is back.",
         "bytes",
         (f"max by ({REPLICA}) ({of('credenza_cache_near_bytes')})", NAMED),
     ),
+    states.heartbeats(),
     graph(
         "Near hits by replica",
         "Reads that a replica answers from its own memory. Zero while requests come: its "
         "heartbeat is not answered, and it asks Redis or PostgreSQL.",
         "ops",
         (per_second(CACHE, 'layer="near"', 'outcome="hit"', by=REPLICA), NAMED),
-        width=12,
     ),
     graph(
         "Late messages",
@@ -136,7 +136,6 @@ COHERENCE: Final = row(
             NAMED,
         ),
         top=1,
-        width=12,
     ),
 )
 

@@ -84,6 +84,20 @@ def coherence(width: int) -> Json:
     )
 
 
+def heartbeats() -> Json:
+    """Return how long ago Redis has answered each replica."""
+    sent = of("credenza_cache_heartbeat_timestamp_seconds")
+    return graph(
+        "Age of the heartbeat",
+        "How long before a scrape Redis has last answered on the channel of changes, also while "
+        "nobody writes. 0.2 s is normal; after 1 s a replica leaves its near cache unused.",
+        "s",
+        # One that is answered while the scrape goes on is younger than the scrape.
+        (f"clamp_min(max by ({REPLICA}) (timestamp({sent}) - ({sent} > 0)), 0)", NAMED),
+        limit=1,
+    )
+
+
 def waiting() -> Json:
     """Return how many requests wait for a group."""
     return graph(

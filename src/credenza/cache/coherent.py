@@ -57,6 +57,7 @@ class Cache:
                 on_beat=self._pay,
                 on_change=self._change,
                 on_down=self._down,
+                heartbeat=metrics.heartbeat,
             )
         alone = settings.is_embedded and settings.workers == 1
         self.enabled = self._shared is not None or (alone and settings.near_cache_bytes > 0)

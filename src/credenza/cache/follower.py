@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
+from prometheus_client import Gauge
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
@@ -34,7 +35,8 @@ class Follower:
     """One subscription, made anew whenever it ends.
 
     `on_up` is awaited when it is confirmed, before it counts; `on_beat` at each heartbeat;
-    `on_change` gets each message; `on_down` is called at its end.
+    `on_change` gets each message; `on_down` is called at its end. `heartbeat` shows what `fresh` is
+    decided by.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Follower:
         on_beat: Callable[[], Awaitable[None]],
         on_change: Callable[[Change], None],
         on_down: Callable[[], Awaitable[None]],
+        heartbeat: Gauge,
     ) -> None:
         self._connect = connect
         self._on_up = on_up
         self._on_beat = on_beat
         self._on_change = on_change
         self._on_down = on_down
+        self._heartbeat = heartbeat
         self._proven = float("-inf")
         self._up = asyncio.Event()
         self._reported = False
@@ -64,6 +68,7 @@ class Follower:
 
     async def start(self, within: float) -> None:
         """Begin, and wait a little for the first heartbeat's answer."""
+        self._heartbeat.set(time.time())
         self._work = asyncio.create_task(self._keep_following())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._up.wait(), within)
@@ -128,6 +133,7 @@ class Follower:
                 self._reported = False
                 self._up.set()
             self._proven = float(answer[1])
+            self._heartbeat.set(time.time() - (time.monotonic() - self._proven))
 
     async def _beat(self, connection: AbstractConnection) -> None:
         with contextlib.suppress(RedisError, OSError):  # the reading side ends for the same reason
