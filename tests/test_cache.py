@@ -324,6 +324,16 @@ async def test_the_heartbeat_shows_also_while_nobody_writes(valkey: Valkey) -> N
         assert one.value("credenza_cache_invalidation_seconds_count") == 0
 
 
+async def test_a_redis_that_goes_is_counted_also_while_nobody_asks(valkey: Valkey) -> None:
+    """One that is back before anything is asked has failed too: what was held is gone."""
+    async with replicas(valkey, 1) as (one,):
+        assert one.value("credenza_cache_total", layer="redis", outcome="error") == 0
+        valkey.kill()
+        valkey.start()
+        await until(lambda: one.value("credenza_cache_total", layer="redis", outcome="error") >= 1)
+        await until(lambda: one.cache.answers)
+
+
 async def test_the_heartbeat_counts_from_the_start(valkey: Valkey) -> None:
     """Redis that was never there looks like one that has gone then; without one there is none."""
     name = "credenza_cache_heartbeat_timestamp_seconds"

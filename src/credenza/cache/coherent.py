@@ -58,6 +58,7 @@ class Cache:
                 on_change=self._change,
                 on_down=self._down,
                 heartbeat=metrics.heartbeat,
+                failures=metrics.cache.labels("redis", "error"),
             )
         alone = settings.is_embedded and settings.workers == 1
         self.enabled = self._shared is not None or (alone and settings.near_cache_bytes > 0)

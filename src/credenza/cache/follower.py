@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
@@ -36,7 +36,7 @@ class Follower:
 
     `on_up` is awaited when it is confirmed, before it counts; `on_beat` at each heartbeat;
     `on_change` gets each message; `on_down` is called at its end. `heartbeat` shows what `fresh` is
-    decided by.
+    decided by, and `failures` counts the ends that nobody asked for.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Follower:
         on_change: Callable[[Change], None],
         on_down: Callable[[], Awaitable[None]],
         heartbeat: Gauge,
+        failures: Counter,
     ) -> None:
         self._connect = connect
         self._on_up = on_up
@@ -55,6 +56,7 @@ class Follower:
         self._on_change = on_change
         self._on_down = on_down
         self._heartbeat = heartbeat
+        self._failures = failures
         self._proven = float("-inf")
         self._up = asyncio.Event()
         self._reported = False
@@ -99,8 +101,10 @@ class Follower:
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _report(self, following: asyncio.Task[None]) -> None:
-        """Write one line an outage."""
+        """Write one line an outage; commands that fail were counted where they did."""
         error = None if following.cancelled() else following.exception()
+        if error is not None:
+            self._failures.inc()
         if not self._reported:
             log.warning("no connection to Redis", reason=str(error or "commands fail"))
         self._reported = True
