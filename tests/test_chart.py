@@ -376,6 +376,7 @@ def test_files_are_those_of_the_manifests() -> None:
         "files/pgbouncer/pgbouncer.ini": "k8s/components/pgbouncer/pgbouncer.ini",
         "files/scrape/scrape-cluster.yml": "k8s/components/cluster-metrics/scrape-cluster.yml",
         "files/scrape/scrape-kubelet.yml": "k8s/components/kubelet-metrics/scrape-kubelet.yml",
+        "files/scrape/scrape-node-logs.yml": "k8s/components/logs/scrape-node-logs.yml",
     }
     found = {
         str(path.relative_to(CHART)): str(path.resolve().relative_to(ROOT))

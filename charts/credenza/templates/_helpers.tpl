@@ -125,6 +125,10 @@ scrape-cluster.yml: |
 scrape-kubelet.yml: |
   {{- .Files.Get "files/scrape/scrape-kubelet.yml" | nindent 2 }}
 {{- end }}
+{{- if .Values.logs.enabled }}
+scrape-node-logs.yml: |
+  {{- .Files.Get "files/scrape/scrape-node-logs.yml" | replace "NAMESPACE" .Release.Namespace | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* Bytes of a quantity of memory, as a rule says it; without a limit nothing is near it. */}}
