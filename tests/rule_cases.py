@@ -17,7 +17,7 @@ CLUSTER = {"job": "kube-state-metrics", "instance": "10.0.0.9:8080", "namespace"
 OTHERS = CLUSTER | {"namespace": "others"}
 BY = (
     "alertname, severity, job, namespace, instance, slo, kind, pod, container, name, "
-    "persistentvolumeclaim, deployment, horizontalpodautoscaler, cronjob"
+    "persistentvolumeclaim, deployment, horizontalpodautoscaler, cronjob, reason, integration"
 )
 """The labels that an expected alert is compared by."""
 
@@ -183,6 +183,16 @@ TARGETS = {
     "prometheus": SELF,
     "cluster": CLUSTER,
     "others": OTHERS,
+    **{
+        f"{place}{job}": {"job": job, "instance": f"{job}-0:1", "namespace": namespace}
+        for place, namespace in (("", "credenza-prod"), ("others-", "others"))
+        for job in ("alertmanager", "collector", "jaeger", "loki", "node-logs")
+    },
+    "second-node-logs": {
+        "job": "node-logs",
+        "instance": "node-logs-1:1",
+        "namespace": "credenza-prod",
+    },
 }
 
 

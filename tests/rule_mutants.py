@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from observer_cases import OBSERVERS
 from platform_cases import PLATFORM
 from rule_cases import Case
 from service_cases import SERVICE, WITHOUT
@@ -26,7 +27,8 @@ RULES = Path(__file__).parent.parent / "monitoring/prometheus/rules"
 ORDER = [
     *("credenza-targets", "credenza-limits", "credenza-sli"),
     *("credenza-burn-rates-of-hours", "credenza-burn-rates-of-days"),
-    *("credenza-slo-alerts", "credenza-service", "credenza-platform", "prometheus"),
+    *("credenza-slo-alerts", "credenza-service", "credenza-platform", "credenza-observers"),
+    "prometheus",
 ]
 """Groups in the order that one needs the other."""
 
@@ -102,6 +104,7 @@ def mutants() -> Iterator[Mutant]:
         "targets.yml",
         "limits.yml",
         "platform.yml",
+        "observers.yml",
         "prometheus.yml",
     ):
         for name, start, rule in rules_of(file):
@@ -156,7 +159,7 @@ def _other_bound(text: str) -> Iterator[str]:
 
 MATCHED = (
     "status|handler|method|kind|state|slo"
-    "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim"
+    "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim|route|status_code"
 )
 """Labels that a rule chooses series by."""
 
@@ -182,6 +185,8 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     every = (*SERVICE, *WITHOUT, *SHORT, *LONG)
     if mutant.file == "platform.yml" or mutant.rule in OF_PLATFORM:
         return PLATFORM
+    if mutant.file == "observers.yml":
+        return tuple(sorted(OBSERVERS, key=lambda case: mutant.rule not in case.alerts()))
     if mutant.file in {"slo.yml", "targets.yml"}:
         return (*SHORT, *LONG, *WITHOUT)
     if mutant.file == "limits.yml":

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from manifests import ROOT, one, render
+from observer_cases import OBSERVERS
 from platform_cases import PLATFORM
 from rule_cases import Case
 from rule_mutants import RULES, killed, mutants, promtool
@@ -28,7 +29,14 @@ EVERY = [rule for file in FILES.values() for group in file["groups"] for rule in
 ALERTS = {rule["alert"]: rule for rule in EVERY if "alert" in rule}
 SECTIONS = ["What it means", "First look", "How to fix it", "How to test it"]
 RUNBOOKS = "https://git.example.com/credenza/blob/main/docs/runbooks/"
-KINDS = {"SHORT": SHORT, "LONG": LONG, "SERVICE": SERVICE, "WITHOUT": WITHOUT, "PLATFORM": PLATFORM}
+KINDS = {
+    "SHORT": SHORT,
+    "LONG": LONG,
+    "SERVICE": SERVICE,
+    "WITHOUT": WITHOUT,
+    "PLATFORM": PLATFORM,
+    "OBSERVERS": OBSERVERS,
+}
 PARTS = {
     f"{name}-{at}": cases[at : at + 12]
     for name, cases in KINDS.items()
@@ -243,6 +251,18 @@ FAULTS = {
     "what is gone is not missed": (
         *("CredenzaDown", "'or absent_over_time"),
         "there was never one",
+    ),
+    "old failures are new ones": (
+        *("credenza:loki_discarded:increase10m", "'and on (job, namespace, instance) up"),
+        "Prometheus has just begun, and Loki refused lines long ago",
+    ),
+    "reasons are mixed": (
+        *("credenza:loki_discarded:increase10m", "'job, namespace, reason' is 'job, namespace'"),
+        "a few lines are refused for each of two reasons",
+    ),
+    "lines that are sent are not seen": (
+        *("CollectorSendsNothing", "'or otelcol_exporter_sent_log_records_total' is"),
+        "node-logs sends, and something waits",
     ),
 }
 """What is wrong; the rule that it is wrong in, what it is, and the case that sees it."""

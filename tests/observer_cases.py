@@ -1,0 +1,339 @@
+"""Cases of the alerts of what keeps traces and lines, and of who sends alerts on.
+
+Each one gives series of collectors, Jaeger, Loki or Alertmanager. They run without slo.yml.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from observer_series import (
+    ALWAYS,
+    DISK,
+    EVER,
+    FLUSHES,
+    LOST,
+    NEVER,
+    NOT_STORED,
+    REFUSED,
+    REFUSED_BY_JAEGER,
+    RELOADED,
+    SENT,
+    STEPS,
+    answered,
+    discarded,
+    failed,
+    first,
+    of,
+    queue,
+    some,
+)
+from rule_cases import Case, Firing, Series, growing, level
+
+
+def case(name: str, expected: Mapping[int, tuple[Firing, ...]], **others: Series) -> Case:
+    """Return a case of series of targets; `_` stands for `-` in their names."""
+    found = {target.replace("_", "-"): series for target, series in others.items()}
+    return Case(name, STEPS, expected, others=found)
+
+
+DOWN = level((1, 20), (0, 16), (1, 84))
+GONE = f"{level((1, 20))} stale _x{STEPS - 21}"
+KEPT = ("collector", "jaeger", "loki", "node-logs")
+
+_DOWN = (
+    *(
+        case(f"{job} is down for 8 minutes", {9: (), 14: (), 16: (down,), 20: ()}, **{key: series})
+        for job in KEPT
+        for key, series, down in [
+            (job.replace("-", "_"), {"up": DOWN}, of("ObserverDown", job)),
+        ]
+    ),
+    *(
+        case(f"{job} is gone", {14: (), 16: (down,), 58: (down,)}, **{key: {"up": GONE}})
+        for job in KEPT
+        for key, down in [(job.replace("-", "_"), of("ObserverDown", job, "instance"))]
+    ),
+    replace(
+        case(
+            "Loki has been gone for three hours", {220: (of("ObserverDown", "loki", "instance"),)}
+        ),
+        steps=240,
+        step="1m",
+        every="1m",
+        others={"loki": {"up": f"{level((1, 20))} stale _x219"}},
+    ),
+    case(
+        "a node is gone, and another one is there",
+        {58: ()},
+        node_logs={"up": GONE},
+        second_node_logs={"up": EVER},
+    ),
+    case(
+        "one node's collector is down, and another one's is not",
+        {16: (of("ObserverDown", "node-logs"),)},
+        node_logs={"up": DOWN},
+        second_node_logs={"up": EVER},
+    ),
+    case("all are there", {58: ()}, **{job.replace("-", "_"): {"up": EVER} for job in KEPT}),
+    case(
+        "Alertmanager is down: it could not tell", {58: ()}, alertmanager={"up": level((0, STEPS))}
+    ),
+)
+
+STOPPED = growing((50, 20), (0, 100))
+WAITS = level((0, 20), (1, 100))
+
+_QUEUES = tuple(
+    each
+    for job in ("collector", "node-logs")
+    for key in [job.replace("-", "_")]
+    for each in (
+        case(
+            f"{job} sends nothing any more, and one waits",
+            {
+                19: (),
+                21: (of("CollectorSendsNothing", job),),
+                58: (of("CollectorSendsNothing", job),),
+            },
+            **{key: queue(job, WAITS, STOPPED)},
+        ),
+        case(
+            f"{job} has never sent anything, and one waits",
+            {4: (), 6: (of("CollectorSendsNothing", job),)},
+            **{key: {**queue(job, EVER), SENT[job]: None}},
+        ),
+        case(
+            f"{job} has just begun to send, and something waits",
+            {6: (), 58: ()},
+            **{key: queue(job, EVER, f"_x9 {growing((50, STEPS - 9))}")},
+        ),
+        case(f"{job} sends, and something waits", {58: ()}, **{key: queue(job, WAITS)}),
+        case(f"{job} has nothing to send", {58: ()}, **{key: queue(job, NEVER, STOPPED)}),
+        case(
+            f"{job} sends nothing for 9 minutes",
+            {16: (), 19: (), 58: ()},
+            **{
+                key: queue(
+                    job, level((0, 20), (1, 18), (0, 82)), growing((50, 20), (0, 18), (50, 82))
+                )
+            },
+        ),
+        case(
+            f"the queue of {job} is nearly full for 8 minutes",
+            {14: (), 16: (of("CollectorQueueFills", job),), 19: ()},
+            **{key: queue(job, level((0, 20), (810, 16), (0, 84)))},
+        ),
+        case(
+            f"the queue of {job} is half full", {58: ()}, **{key: queue(job, level((700, STEPS)))}
+        ),
+    )
+)
+
+LOSES = of("CollectorLosesData", "collector")
+LOSES_LINES = of("CollectorLosesData", "node-logs")
+
+_LOSSES = (
+    case(
+        "spans are refused",
+        {19: (), 25: (LOSES,), 32: ()},
+        collector={"up": EVER, REFUSED: some(12)},
+    ),
+    case("a few spans are refused", {25: ()}, collector={"up": EVER, REFUSED: some(8)}),
+    case(
+        "some spans are refused, and as many were not sent",
+        {25: (LOSES,)},
+        collector={"up": EVER, REFUSED: some(8), LOST["collector"]: some(8)},
+    ),
+    *(
+        each
+        for job, told in (("collector", LOSES), ("node-logs", LOSES_LINES))
+        for key in [job.replace("-", "_")]
+        for each in (
+            case(
+                f"{job}: the first failures",
+                {19: (), 21: (told,), 28: (told,), 32: ()},
+                **{key: {"up": EVER, LOST[job]: first(12)}},
+            ),
+            case(
+                f"{job}: the first few failures",
+                {21: (), 32: ()},
+                **{key: {"up": EVER, LOST[job]: first(8)}},
+            ),
+            case(
+                f"{job}: more failures",
+                {19: (), 21: (told,), 32: ()},
+                **{key: {"up": EVER, LOST[job]: some(12)}},
+            ),
+            case(
+                f"{job}: a few more failures", {21: ()}, **{key: {"up": EVER, LOST[job]: some(8)}}
+            ),
+            case(
+                f"{job}: Prometheus has just begun, and failures are long ago",
+                {2: (), 8: (), 58: ()},
+                **{key: {"up": EVER, LOST[job]: level((100, STEPS))}},
+            ),
+        )
+    ),
+    case(
+        "Loki refuses lines, and so the collector cannot send them: one ticket",
+        {21: (of("LokiRefusesLines", "loki", "instance", reason="line_too_long"),)},
+        loki={"up": EVER, discarded("line_too_long"): some(12)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+    ),
+    case(
+        "Loki refuses a few lines, and the collector loses more",
+        {21: (LOSES_LINES,)},
+        loki={"up": EVER, discarded("line_too_long"): some(8)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+    ),
+    case(
+        "Loki refuses lines, and spans are lost too",
+        {21: (LOSES, of("LokiRefusesLines", "loki", "instance", reason="line_too_long"))},
+        loki={"up": EVER, discarded("line_too_long"): some(12)},
+        collector={"up": EVER, LOST["collector"]: some(12)},
+    ),
+)
+
+OLD = of("LokiRefusesLines", "loki", "instance", reason="greater_than_max_sample_age")
+OLD_LINES = discarded("greater_than_max_sample_age")
+FAILS = of("LokiFails", "loki", "instance")
+
+_STORES = (
+    case(
+        "the first lines that are too old",
+        {19: (), 21: (OLD,), 32: ()},
+        loki={"up": EVER, OLD_LINES: first(12)},
+    ),
+    case(
+        "more lines are too old",
+        {19: (), 21: (OLD,), 32: ()},
+        loki={"up": EVER, OLD_LINES: some(12)},
+    ),
+    case(
+        "a few lines are refused for each of two reasons",
+        {21: (), 32: ()},
+        loki={"up": EVER, OLD_LINES: first(8), discarded("line_too_long"): some(8)},
+    ),
+    case(
+        "Prometheus has just begun, and Loki refused lines long ago",
+        {2: (), 8: ()},
+        loki={"up": EVER, OLD_LINES: level((100, STEPS))},
+    ),
+    case(
+        "Loki answers 503",
+        {24: (), 26: (FAILS,), 32: ()},
+        loki={"up": EVER, answered("503"): some(12)},
+    ),
+    case("Loki answers 503 a few times", {26: ()}, loki={"up": EVER, answered("503"): some(8)}),
+    case(
+        "Loki is not ready, and clients ask in vain for what is wrong",
+        {26: ()},
+        loki={"up": EVER, answered("503", "ready", "GET"): some(200), answered("400"): some(12)},
+    ),
+    *(
+        each
+        for name in (DISK, FLUSHES)
+        for each in (
+            case(
+                f"{name} grows", {24: (), 26: (FAILS,), 32: ()}, loki={"up": EVER, name: some(0.5)}
+            ),
+            case(f"{name} is what it was", {26: ()}, loki={"up": EVER, name: NEVER}),
+        )
+    ),
+    case(
+        "Jaeger does not store what it is given",
+        {24: (), 26: (of("JaegerFails", "jaeger", "instance"),), 32: ()},
+        jaeger={"up": EVER, NOT_STORED: some(12), REFUSED_BY_JAEGER: some(12)},
+    ),
+    case("Jaeger does not store a few spans", {26: ()}, jaeger={"up": EVER, NOT_STORED: some(8)}),
+)
+
+
+def untold(integration: str) -> Firing:
+    """Return the alert of an integration that fails."""
+    name = "AlertmanagerNotificationsFail"
+    return of(name, "alertmanager", "instance", severity="page", integration=integration)
+
+
+_ALERTMANAGER = (
+    case(
+        "PagerDuty fails three times",
+        {19: (), 21: (untold("pagerduty"),), 52: ()},
+        alertmanager={failed("pagerduty"): some(3)},
+    ),
+    case(
+        "PagerDuty fails four times in two ways, Slack twice",
+        {21: (untold("pagerduty"),)},
+        alertmanager={
+            failed("pagerduty"): some(2),
+            failed("pagerduty", "serverError"): some(2),
+            failed("slack"): some(2),
+        },
+    ),
+    case(
+        "PagerDuty fails twice, and Slack too",
+        {21: ()},
+        alertmanager={failed("pagerduty"): some(2), failed("slack"): some(2)},
+    ),
+    case(
+        "a webhook fails each 20 minutes",
+        {58: ()},
+        alertmanager={
+            failed("webhook"): growing((0, 20), (1, 1), (0, 39), (1, 1), (0, 39), (1, 1), (0, 19))
+        },
+    ),
+    case(
+        "Alertmanager refuses its configuration for 8 minutes",
+        {14: (), 16: (of("AlertmanagerConfigurationRefused", "alertmanager"),), 20: ()},
+        alertmanager={RELOADED: DOWN},
+    ),
+    case("Alertmanager has its configuration", {58: ()}, alertmanager={RELOADED: EVER}),
+)
+
+SICK: dict[str, Series] = {
+    "collector": {
+        **queue("collector", level((900, STEPS)), NEVER),
+        LOST["collector"]: ALWAYS,
+        REFUSED: ALWAYS,
+    },
+    "node-logs": {
+        **queue("node-logs", level((900, STEPS)), NEVER),
+        LOST["node-logs"]: ALWAYS,
+        "up": level((0, STEPS)),
+    },
+    "jaeger": {NOT_STORED: ALWAYS, "up": level((0, STEPS))},
+    "loki": {
+        DISK: ALWAYS,
+        FLUSHES: ALWAYS,
+        answered("500"): ALWAYS,
+        OLD_LINES: ALWAYS,
+        "up": level((0, STEPS)),
+    },
+    "alertmanager": {failed("pagerduty"): ALWAYS, RELOADED: level((0, STEPS))},
+}
+"""Everything is wrong."""
+
+ALL = (
+    *(of("ObserverDown", job) for job in ("jaeger", "loki", "node-logs")),
+    *(of("CollectorSendsNothing", job) for job in SENT),
+    *(of("CollectorQueueFills", job) for job in SENT),
+    *(LOSES, OLD, FAILS),
+    of("JaegerFails", "jaeger", "instance"),
+    untold("pagerduty"),
+    of("AlertmanagerConfigurationRefused", "alertmanager"),
+)
+
+_EACH = (
+    Case("all that watches is sick", STEPS, {58: ALL}, others=SICK),
+    Case(
+        "all that watches is sick in a namespace without the service",
+        STEPS,
+        {58: ()},
+        others={f"others-{job}": series for job, series in SICK.items()},
+    ),
+    *(_DOWN + _QUEUES + _LOSSES + _STORES + _ALERTMANAGER),
+)
+
+OBSERVERS = tuple(
+    replace(each, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData") for each in _EACH
+)

@@ -1,0 +1,81 @@
+"""Series of collectors, Jaeger, Loki and Alertmanager, and alerts that they make."""
+
+from rule_cases import TARGETS, Firing, alert, growing, level
+
+STEPS = 120
+"""An hour."""
+
+JAEGER = 'exporter="otlp_http/jaeger"'
+LOKI = 'exporter="otlp_http/loki"'
+TO_JAEGER = f'{{{JAEGER},server_address="jaeger",server_port="4318",url_path="/v1/traces"}}'
+TO_LOKI = f'{{{LOKI},server_address="loki",server_port="3100",url_path="/otlp/v1/logs"}}'
+SCOPE = 'otel_scope_name="x",otel_scope_schema_url="",otel_scope_version=""'
+
+SENT = {
+    "collector": f"otelcol_exporter_sent_spans_total{TO_JAEGER}",
+    "node-logs": f"otelcol_exporter_sent_log_records_total{TO_LOKI}",
+}
+LOST = {
+    "collector": f"otelcol_exporter_send_failed_spans_total{TO_JAEGER}",
+    "node-logs": f"otelcol_exporter_send_failed_log_records_total{TO_LOKI}",
+}
+REFUSED = 'otelcol_receiver_refused_spans_total{receiver="otlp",transport="http"}'
+REFUSED_BY_JAEGER = (
+    f'otelcol_receiver_refused_spans_total{{{SCOPE},receiver="otlp",transport="http"}}'
+)
+NOT_STORED = (
+    f'otelcol_exporter_send_failed_spans_total{{exporter="jaeger_storage_exporter",{SCOPE}}}'
+)
+DISK = "loki_ingester_wal_disk_full_failures_total"
+FLUSHES = "loki_ingester_chunks_flush_failures_total"
+RELOADED = "alertmanager_config_last_reload_successful"
+HERE = {"namespace": "credenza-prod"}
+ALWAYS, EVER, NEVER = growing((50, STEPS)), level((1, STEPS)), growing((0, STEPS))
+
+
+def queue(job: str, size: str, sent: str = ALWAYS) -> dict[str, str]:
+    """Return the series of what waits in a collector, of 1000 that may, and of what it has sent."""
+    labels = {
+        "collector": f'{{data_type="traces",{JAEGER}}}',
+        "node-logs": f'{{data_type="logs",{LOKI}}}',
+    }
+    return {
+        "up": EVER,
+        f"otelcol_exporter_queue_size{labels[job]}": size,
+        f"otelcol_exporter_queue_capacity{labels[job]}": level((1000, STEPS)),
+        SENT[job]: sent,
+    }
+
+
+def discarded(reason: str) -> str:
+    """Return the series of lines that Loki has refused."""
+    own = f'policy="",reason="{reason}",retention_hours="168",tenant="fake"'
+    return f"loki_discarded_samples_total{{{own}}}"
+
+
+def answered(status: str, route: str = "otlp_v1_logs", method: str = "POST") -> str:
+    """Return the series of Loki's answers."""
+    own = f'method="{method}",route="{route}",status_code="{status}",ws="false"'
+    return f"loki_request_duration_seconds_count{{{own}}}"
+
+
+def failed(integration: str, reason: str = "other") -> str:
+    """Return the series of notifications that failed."""
+    own = f'{{integration="{integration}",reason="{reason}"}}'
+    return f"alertmanager_notifications_failed_total{own}"
+
+
+def of(name: str, target: str, *without: str, severity: str = "ticket", **labels: str) -> Firing:
+    """Return an alert about a target, without some of its labels."""
+    kept = {key: value for key, value in TARGETS[target].items() if key not in without}
+    return alert(name, severity, kept, **labels)
+
+
+def some(count: float, minute: int = 20) -> str:
+    """Return a counter that grows by so many at a minute."""
+    return growing((0, 2 * minute), (count, 1), (0, STEPS - 2 * minute - 1))
+
+
+def first(count: float, minute: int = 20) -> str:
+    """Return a counter that is not there before its first failures, at a minute."""
+    return f"{level((None, 2 * minute))} {level((count, STEPS - 2 * minute))}"
