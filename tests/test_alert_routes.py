@@ -95,6 +95,24 @@ CASES = [
     Case(False, _ticket(TARGET, instance="a"), _ticket(instance="a"), same_namespace=False),
     Case(False, _ticket("Another", instance="a"), _ticket(instance="a")),
     Case(False, _ticket(TARGET), _ticket()),
+    *(
+        case
+        for store, collector, others in (
+            ("jaeger", "collector", "node-logs"),
+            ("loki", "node-logs", "collector"),
+        )
+        for waits in [_ticket("CollectorSendsNothing") | {"job": collector}]
+        for down in [_ticket("ObserverDown") | {"job": store}]
+        for case in (
+            Case(True, down, waits),
+            Case(True, _ticket(f"{store.title()}Fails") | {"job": store}, waits),
+            Case(False, down, waits, same_namespace=False),
+            Case(False, down | {"job": "alertmanager"}, waits),
+            Case(False, _ticket("Another") | {"job": store}, waits),
+            Case(False, down, waits | {"job": others}),
+            Case(False, down, _ticket("CollectorQueueFills") | {"job": collector}),
+        )
+    ),
 ]
 """What is silent while what fires."""
 
