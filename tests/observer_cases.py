@@ -3,7 +3,6 @@
 Each one gives series of collectors, Jaeger, Loki or Alertmanager. They run without slo.yml.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from observer_series import (
@@ -20,6 +19,7 @@ from observer_series import (
     SENT,
     STEPS,
     answered,
+    case,
     discarded,
     failed,
     first,
@@ -28,13 +28,6 @@ from observer_series import (
     some,
 )
 from rule_cases import Case, Firing, Series, growing, level
-
-
-def case(name: str, expected: Mapping[int, tuple[Firing, ...]], **others: Series) -> Case:
-    """Return a case of series of targets; `_` stands for `-` in their names."""
-    found = {target.replace("_", "-"): series for target, series in others.items()}
-    return Case(name, STEPS, expected, others=found)
-
 
 DOWN = level((1, 20), (0, 16), (1, 84))
 GONE = f"{level((1, 20))} stale _x{STEPS - 21}"
@@ -240,10 +233,23 @@ _STORES = (
             case(f"{name} is what it was", {26: ()}, loki={"up": EVER, name: NEVER}),
         )
     ),
-    case(
-        "Jaeger does not store what it is given",
-        {24: (), 26: (of("JaegerFails", "jaeger", "instance"),), 32: ()},
-        jaeger={"up": EVER, NOT_STORED: some(12), REFUSED_BY_JAEGER: some(12)},
+    *(
+        replace(
+            each,
+            values={'count(credenza:collector_lost:increase10m{job="jaeger"}) or vector(0)': 0},
+        )
+        for each in (
+            case(
+                "Jaeger does not store what it is given",
+                {24: (), 26: (of("JaegerFails", "jaeger", "instance"),), 32: ()},
+                jaeger={"up": EVER, NOT_STORED: some(12), REFUSED_BY_JAEGER: some(12)},
+            ),
+            case(
+                "Jaeger's count of what it does not store begins",
+                {26: ()},
+                jaeger={"up": EVER, NOT_STORED: first(12)},
+            ),
+        )
     ),
     case("Jaeger does not store a few spans", {26: ()}, jaeger={"up": EVER, NOT_STORED: some(8)}),
 )

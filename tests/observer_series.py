@@ -1,6 +1,8 @@
 """Series of collectors, Jaeger, Loki and Alertmanager, and alerts that they make."""
 
-from rule_cases import TARGETS, Firing, alert, growing, level
+from collections.abc import Mapping
+
+from rule_cases import TARGETS, Case, Firing, Series, alert, growing, level
 
 STEPS = 120
 """An hour."""
@@ -79,3 +81,9 @@ def some(count: float, minute: int = 20) -> str:
 def first(count: float, minute: int = 20) -> str:
     """Return a counter that is not there before its first failures, at a minute."""
     return f"{level((None, 2 * minute))} {level((count, STEPS - 2 * minute))}"
+
+
+def case(name: str, expected: Mapping[int, tuple[Firing, ...]], **others: Series) -> Case:
+    """Return a case of series of targets; `_` stands for `-` in their names."""
+    found = {target.replace("_", "-"): series for target, series in others.items()}
+    return Case(name, STEPS, expected, others=found)
