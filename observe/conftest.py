@@ -120,7 +120,14 @@ def stack(
             folder / "logs", "logs/daemon-set.yaml", FILES=node.files, LOKI=f"{loki.url}/otlp"
         )
         told = Told(folder / "alertmanager")
-        prometheus = Prometheus(folder / "prometheus", metrics, told)
+        ports = {
+            "app:8001": metrics,
+            "collector:8888": traces.metrics,
+            "node-logs:8888": logs.metrics,
+            "jaeger:8888": jaeger.metrics,
+            "loki:3100": loki.port,
+        }
+        prometheus = Prometheus(folder / "prometheus", ports, told)
         say("Loki, Jaeger, two collectors, Alertmanager and Prometheus are started")
         for process in (loki, jaeger, traces, logs, told, prometheus):
             start(process)

@@ -149,7 +149,7 @@ class Jaeger(Tool):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.otlp, self.ready_port = steady_port(), steady_port()
-        self._internal, self._metrics = steady_port(), steady_port()
+        self._internal, self.metrics = steady_port(), steady_port()
 
     def variables(self) -> dict[str, object]:
         """Return where it listens, and its folder."""
@@ -159,7 +159,7 @@ class Jaeger(Tool):
             "OTLP": f"127.0.0.1:{self.otlp}",
             "HEALTH": f"127.0.0.1:{self.ready_port}",
             "METRICS_HOST": "127.0.0.1",
-            "METRICS_PORT": self._metrics,
+            "METRICS_PORT": self.metrics,
             "DATA": self.folder / "data",
         }
 
@@ -181,7 +181,7 @@ class Collector(Tool):
 
     def __init__(self, folder: Path, manifest: str, **variables: object) -> None:
         super().__init__(folder)
-        self._manifest, self._given = manifest, variables
+        self._manifest, self.given = manifest, dict(variables)
         self.metrics = steady_port()
         (folder / "queue").mkdir()
 
@@ -193,7 +193,7 @@ class Collector(Tool):
             "METRICS_PORT": self.metrics,
             "QUEUE": self.folder / "queue",
         }
-        return own | self._given
+        return own | self.given
 
     def options(self) -> list[str]:
         """Return the options of its container."""
@@ -233,23 +233,38 @@ class Told(Alertmanager):
         self.inbox.close()
 
 
+def placed(text: str, places: Mapping[str, str]) -> str:
+    """Return a text with the places of this run; each must be in it."""
+    for shipped_, own in places.items():
+        assert shipped_ in text
+        text = text.replace(shipped_, own)
+    return text
+
+
 class Prometheus(Tool):
-    """Prometheus 3 with the shipped options, configuration and rules, each second."""
+    """Prometheus 3 with the shipped options, configuration and rules, each second.
+
+    `ports` are those of the parts that it scrapes, by the address that each has under Compose.
+    """
 
     program, ready = "prometheus", "/-/ready"
 
-    def __init__(self, folder: Path, metrics_port: int, alertmanager: Alertmanager) -> None:
+    def __init__(self, folder: Path, ports: Mapping[str, int], alertmanager: Alertmanager) -> None:
         super().__init__(folder)
-        text = (MONITORING / "prometheus/compose.yml").read_text()
-        addresses = {
-            "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
-            "localhost:9090": f"127.0.0.1:{self.port}",
-            "app:8001": f"127.0.0.1:{metrics_port}",
-            "/etc/prometheus-rules": f"{folder}/rules",
-        }
-        for shipped_, own in addresses.items():
-            assert shipped_ in text
-            text = text.replace(shipped_, own)
+        here = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        service = {"app:8001": here.pop("app:8001")}
+        beside = placed((MONITORING / "prometheus/compose-observe.yml").read_text(), here)
+        (folder / "scrape-observe.yml").write_text(beside)
+        text = placed(
+            (MONITORING / "prometheus/compose.yml").read_text(),
+            service
+            | {
+                "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
+                "localhost:9090": f"127.0.0.1:{self.port}",
+                "/etc/prometheus-rules": f"{folder}/rules",
+                "/etc/prometheus/": f"{folder}/",
+            },
+        )
         configuration = yaml.safe_load(text)
         often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         configuration["global"] |= often
