@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from cluster import ROOT, Cluster, run, wait
 
-from conftest import API, Measured
+from conftest import API, Measured, Metrics
 
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
@@ -86,6 +86,16 @@ def test_a_request_is_found(watched: Cluster, measured: Measured) -> None:
         for trace in sent.values():
             wait("a trace in Jaeger", lambda: answer(f"{jaeger}/api/traces/{trace}"))  # noqa: B023
     measured(f"{len(sent)} requests to {len(replicas)} replicas: each line and each trace is there")
+
+
+def test_they_are_watched(watched: Cluster, metrics: Metrics, measured: Measured) -> None:
+    """Prometheus has each of them as a target, those of the nodes too, and each of them is up."""
+    expected = {"collector": 1, "jaeger": 1, "loki": 1, "node-logs": len(watched.nodes())}
+    for job, number in expected.items():
+        up = f'count(up{{job="{job}", namespace="{watched.namespace}"}} == 1)'
+        wait(f"{job} is up", lambda: metrics(up) == number, seconds=180)  # noqa: B023
+        assert metrics(f'count(up{{job="{job}"}})') == number
+    measured(f"{sum(expected.values())} targets, each of them up")
 
 
 def test_nobody_else_reaches_the_stores(watched: Cluster, measured: Measured) -> None:
