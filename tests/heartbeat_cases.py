@@ -1,9 +1,7 @@
 """Cases of the heartbeat of the cache: when Redis has last answered a replica."""
 
 from rule_cases import POD, SECOND, Case, alert, level
-
-STEPS = 60
-"""Half an hour."""
+from service_series import STEPS
 
 BREAKER = (alert("CredenzaRedisBreakerOpen", "ticket", POD),)
 

@@ -13,6 +13,7 @@ from observer_series import (
     LOST,
     NEVER,
     NOT_STORED,
+    QUEUES,
     REFUSED,
     REFUSED_BY_JAEGER,
     RELOADED,
@@ -85,14 +86,14 @@ _QUEUES = tuple(
             f"{job} sends nothing any more, and one waits",
             {
                 19: (),
-                21: (of("CollectorSendsNothing", job),),
-                58: (of("CollectorSendsNothing", job),),
+                21: (of("CollectorSendsNothing", job, **QUEUES[job]),),
+                58: (of("CollectorSendsNothing", job, **QUEUES[job]),),
             },
             **{key: queue(job, WAITS, STOPPED)},
         ),
         case(
             f"{job} has never sent anything, and one waits",
-            {4: (), 6: (of("CollectorSendsNothing", job),)},
+            {4: (), 6: (of("CollectorSendsNothing", job, **QUEUES[job]),)},
             **{key: {**queue(job, EVER), SENT[job]: None}},
         ),
         case(
@@ -113,7 +114,7 @@ _QUEUES = tuple(
         ),
         case(
             f"the queue of {job} is nearly full for 8 minutes",
-            {14: (), 16: (of("CollectorQueueFills", job),), 19: ()},
+            {14: (), 16: (of("CollectorQueueFills", job, **QUEUES[job]),), 19: ()},
             **{key: queue(job, level((0, 20), (810, 16), (0, 84)))},
         ),
         case(
@@ -236,7 +237,7 @@ _STORES = (
     *(
         replace(
             each,
-            values={'count(credenza:collector_lost:increase10m{job="jaeger"}) or vector(0)': 0},
+            values={'count(credenza:collector_lost:count10m{job="jaeger"}) or vector(0)': 0},
         )
         for each in (
             case(
@@ -321,8 +322,8 @@ SICK: dict[str, Series] = {
 
 ALL = (
     *(of("ObserverDown", job) for job in ("jaeger", "loki", "node-logs")),
-    *(of("CollectorSendsNothing", job) for job in SENT),
-    *(of("CollectorQueueFills", job) for job in SENT),
+    *(of("CollectorSendsNothing", job, **QUEUES[job]) for job in SENT),
+    *(of("CollectorQueueFills", job, **QUEUES[job]) for job in SENT),
     *(LOSES, OLD, FAILS),
     of("JaegerFails", "jaeger", "instance"),
     untold("pagerduty"),

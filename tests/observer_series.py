@@ -35,16 +35,19 @@ HERE = {"namespace": "credenza-prod"}
 ALWAYS, EVER, NEVER = growing((50, STEPS)), level((1, STEPS)), growing((0, STEPS))
 
 
+QUEUES = {
+    "collector": {"data_type": "traces", "exporter": "otlp_http/jaeger"},
+    "node-logs": {"data_type": "logs", "exporter": "otlp_http/loki"},
+}
+
+
 def queue(job: str, size: str, sent: str = ALWAYS) -> dict[str, str]:
     """Return the series of what waits in a collector, of 1000 that may, and of what it has sent."""
-    labels = {
-        "collector": f'{{data_type="traces",{JAEGER}}}',
-        "node-logs": f'{{data_type="logs",{LOKI}}}',
-    }
+    own = ",".join(f'{name}="{value}"' for name, value in QUEUES[job].items())
     return {
         "up": EVER,
-        f"otelcol_exporter_queue_size{labels[job]}": size,
-        f"otelcol_exporter_queue_capacity{labels[job]}": level((1000, STEPS)),
+        f"otelcol_exporter_queue_size{{{own}}}": size,
+        f"otelcol_exporter_queue_capacity{{{own}}}": level((1000, STEPS)),
         SENT[job]: sent,
     }
 

@@ -3,7 +3,6 @@
 Each one gives series of kube-state-metrics, the kubelet or cert-manager. They run without slo.yml.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from platform_series import (
@@ -11,6 +10,7 @@ from platform_series import (
     HERE,
     SICK,
     STEPS,
+    case,
     certificate,
     full,
     job,
@@ -20,20 +20,14 @@ from platform_series import (
     restarts,
     scaled,
     schedule,
-    volume,
+    stateful,
 )
-from rule_cases import Case, Firing, Series, alert, growing, level, nothing
+from rule_cases import POD, Case, alert, growing, level, nothing
+from volume_cases import VOLUMES
 
+ALMOST = -129000
+"""A backup of then is too old in ten minutes."""
 
-def case(
-    name: str, expected: Mapping[int, tuple[Firing, ...]], cluster: Series, **more: object
-) -> Case:
-    """Return a case of series of the cluster."""
-    found = Case(name, STEPS, expected, others={"cluster": cluster})
-    return replace(found, **more)  # type: ignore[arg-type]
-
-
-FIVE = {"step": "5m", "every": "5m", "steps": 600}
 RESTARTS = growing((0, 20), (0.5, 6), (0, 94))
 FAILED = (alert("CredenzaBackupFailed", "ticket", HERE),)
 OLD = (alert("CredenzaBackupOld", "ticket", HERE, cronjob="backup"),)
@@ -42,6 +36,7 @@ AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", con
 
 
 LACKS = alert("CredenzaReplicasMissing", "ticket", HERE, deployment="credenza")
+ABSENT = alert("CredenzaStatefulSetReplicasMissing", "ticket", HERE, statefulset="loki")
 MOST = alert("CredenzaAutoscalerAtMaximum", "ticket", HERE, horizontalpodautoscaler="credenza")
 EXPIRES = alert("CredenzaCertificateExpires", "ticket", {**HERE, "name": "credenza-tls"})
 ALL = (
@@ -50,6 +45,7 @@ ALL = (
     alert("CredenzaContainerRestarts", "ticket", HERE, pod="a", container="b"),
     *STUCK,
     LACKS,
+    ABSENT,
     MOST,
     *FAILED,
     *OLD,
@@ -61,7 +57,7 @@ _EACH = (
         "everything is wrong in a namespace without the service",
         STEPS,
         {58: ()},
-        others={"others": SICK},
+        others={"others": {**SICK, "up": level((1, STEPS))}},
     ),
     case("everything is wrong in the service's", {58: ALL}, SICK),
     case(
@@ -73,69 +69,12 @@ _EACH = (
         every="1m",
         changed={**nothing(240), "up": f"{level((1, 20))} stale _x219"},
     ),
-    case(
-        "a database's volume is full for six minutes, and one of another kind",
-        {9: (), 14: (), 16: (full("page", "data-postgres-0"),), 22: ()},
-        volume("data-postgres-0", level((60, 20), (4, 14), (60, 86)))
-        | volume("backups", level((60, 20), (4, 14), (60, 86))),
-    ),
-    case(
-        "the volume of a database of the operator, and of backups, is full",
-        {
-            29: (full("page", "database-1"),),
-            31: (
-                full("page", "database-1"),
-                full("ticket", "database-1"),
-                full("ticket", "backups"),
-            ),
-        },
-        volume("database-1", level((4, STEPS))) | volume("backups", level((4, STEPS))),
-    ),
-    case(
-        "volumes have 6 % left, and do not fill",
-        {58: ()},
-        volume("data-postgres-0", level((6, STEPS))) | volume("backups", level((6, STEPS))),
-    ),
-    case(
-        "a volume has 19 % left, and is full in three days",
-        {29: (), 58: (full("ticket", "data-prometheus-0"),)},
-        volume("data-prometheus-0", f"19-{19 / 8640:.7f}x{STEPS - 1}"),
-    ),
-    case(
-        "a volume has 19 % left, and is full in six days",
-        {58: ()},
-        volume("data-prometheus-0", f"19-{19 / 17280:.7f}x{STEPS - 1}"),
-    ),
-    *(
-        case(
-            f"a volume has {left:g} % left in four days",
-            {58: (full("ticket", "data-prometheus-0"),) if left < 0 else ()},
-            volume("data-prometheus-0", f"19-{(19 - left) / 11636:.7f}x{STEPS - 1}"),
-        )
-        for left in (-0.3, 0.5)
-    ),
-    case(
-        "a volume has 25 % left, and is full in three days",
-        {58: ()},
-        volume("data-prometheus-0", f"25-{25 / 8640:.7f}x{STEPS - 1}"),
-    ),
-    case(
-        "a backup comes for an hour, and an old one goes: six hours tell that it does not fill",
-        {440: ()},
-        volume("backups", " ".join([level((18, 390)), "18-0.03x60"])),
-        steps=450,
-        step="1m",
-        every="1m",
-    ),
-    case(
-        "one claim fills and another one is low",
-        {58: ()},
-        volume("a", level((19, STEPS))) | volume("b", f"500-{500 / 8640:.7f}x{STEPS - 1}", 1000),
-    ),
+    *VOLUMES,
     case(
         "PostgreSQL starts anew three times",
-        {12: (), 20: (AGAIN,), 58: (AGAIN,)},
-        restarts("postgres-0", "postgres", RESTARTS),
+        {12: (), 14: (AGAIN,), 58: (AGAIN,), 76: ()},
+        restarts("postgres-0", "postgres", f"{RESTARTS} 3x40"),
+        steps=160,
     ),
     case(
         "it starts anew twice, and another container of the pod twice",
@@ -152,15 +91,7 @@ _EACH = (
     ),
     case(
         "the service starts anew three times: one ticket, not two",
-        {
-            20: (
-                alert(
-                    "CredenzaRestarts",
-                    "ticket",
-                    {**HERE, "job": "credenza", "instance": "10.0.0.1:8001", "pod": "credenza-1"},
-                ),
-            )
-        },
+        {20: (alert("CredenzaRestarts", "ticket", POD),)},
         restarts("credenza-1", "credenza", RESTARTS),
         changed={"process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 92))},
     ),
@@ -169,6 +100,17 @@ _EACH = (
         {20: (replica("credenza-1"),)},
         restarts("credenza-1", "credenza", RESTARTS),
         changed={"process_start_time_seconds": level((1, 20), (600, 4), (720, 96))},
+    ),
+    Case(
+        "a container starts anew three times, and its process is of another job",
+        STEPS,
+        {20: (alert("CredenzaContainerRestarts", "ticket", HERE, pod="a", container="b"),)},
+        others={
+            "cluster": restarts("a", "b", RESTARTS),
+            "stranger": {
+                "process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 92))
+            },
+        },
     ),
     case(
         "a replica of the service starts anew before it shows metrics, another one is well",
@@ -246,6 +188,16 @@ _EACH = (
         ),
     ),
     case(
+        "Loki has been missing for 20 minutes, and Jaeger is there",
+        {24: (), 26: (ABSENT,), 31: ()},
+        stateful("loki", level((1, 20), (0, 40), (1, 60))) | stateful("jaeger", level((1, STEPS))),
+    ),
+    case(
+        "the database is missing: that is another alert",
+        {58: ()},
+        stateful("postgres", level((0, STEPS))),
+    ),
+    case(
         "the autoscaler is at its maximum for 35 minutes",
         {39: (), 41: (MOST,), 46: ()},
         scaled("credenza", level((3, 20), (6, 70), (5, 30)), 6)
@@ -253,23 +205,20 @@ _EACH = (
     ),
     case("it wants one less than it may", {58: ()}, scaled("credenza", level((5, STEPS)), 6)),
     case(
-        "no backup has succeeded for two days",
-        {2155: (), 2165: OLD, 2900: ()},
-        schedule(f"{level((0, 560))} 165000x39"),
-        **FIVE,
+        "no backup has succeeded for a day and a half",
+        {9: (), 11: OLD, 39: OLD, 41: ()},
+        schedule(level((ALMOST, 80), (2400, 40))),
     ),
-    case("there was never a backup", {2155: (), 2165: OLD}, schedule(None), **FIVE),
+    case("there was never a backup", {9: (), 11: OLD}, schedule(None, made=ALMOST)),
     case(
         "another schedule is old, and the backup is not",
-        {2165: ()},
-        {**schedule(None, "another"), **schedule(level((DAY, 600)))},
-        **FIVE,
+        {58: ()},
+        {**schedule(None, "another", -3 * DAY), **schedule(level((0, STEPS)))},
     ),
     case(
         "another schedule's last success is old, and the backup's is not",
-        {2165: ()},
-        {**schedule(level((0, 600)), "another"), **schedule(level((DAY, 600)))},
-        **FIVE,
+        {58: ()},
+        {**schedule(level((-3 * DAY, STEPS)), "another"), **schedule(level((0, STEPS)))},
     ),
     case(
         "a Job's condition is false",
@@ -283,8 +232,12 @@ _EACH = (
     ),
     case(
         "a backup failed after one that succeeded",
-        {10: FAILED},
-        {**schedule(level((100, STEPS))), **job(200, failed="true")},
+        {9: (), 11: FAILED, 21: ()},
+        {
+            **schedule(level((100, 40), (1200, 80))),
+            **job(200, failed="true"),
+            'kube_job_failed{condition="true",job_name="backup-200"}': level((0, 20), (1, 100)),
+        },
     ),
     case("the first backup failed", {10: FAILED}, {**schedule(None), **job(200, failed="true")}),
     case(
@@ -317,9 +270,9 @@ _EACH = (
         },
     ),
     case(
-        "a certificate expires in 14 days",
-        {9: (), 24: (), 27: (EXPIRES,)},
-        certificate("credenza-tls", 14 * DAY + 600) | certificate("another", 90 * DAY),
+        "a certificate expires in 14 days, and is renewed at last",
+        {9: (), 24: (), 27: (EXPIRES,), 31: ()},
+        certificate("credenza-tls", 14 * DAY + 600, 90 * DAY) | certificate("another", 90 * DAY),
     ),
     case(
         "a certificate is renewed with an hour to spare",

@@ -1,12 +1,23 @@
 """Series of kube-state-metrics, the kubelet and cert-manager, and alerts that they make."""
 
-from rule_cases import Firing, Series, alert, growing, level
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rule_cases import Case, Firing, Series, alert, growing, level
 
 STEPS = 120
 """An hour."""
 
 DAY = 86400
 HERE = {"namespace": "credenza-prod"}
+
+
+def case(
+    name: str, expected: Mapping[int, tuple[Firing, ...]], cluster: Series, **more: object
+) -> Case:
+    """Return a case of series of the cluster."""
+    found = Case(name, STEPS, expected, others={"cluster": cluster})
+    return replace(found, **more)  # type: ignore[arg-type]
 
 
 def volume(name: str, left: str, size: float = 100) -> dict[str, str]:
@@ -45,6 +56,15 @@ def replicas(name: str, wanted: str, available: str, updated: str = "") -> dict[
     }
 
 
+def stateful(name: str, ready: str) -> dict[str, str]:
+    """Return the series of a StatefulSet of one replica."""
+    labels = f'{{statefulset="{name}"}}'
+    return {
+        f"kube_statefulset_replicas{labels}": level((1, STEPS)),
+        f"kube_statefulset_status_replicas_ready{labels}": ready,
+    }
+
+
 def scaled(name: str, wanted: str, most: float) -> dict[str, str]:
     """Return the series of an autoscaler."""
     labels = f'{{horizontalpodautoscaler="{name}"}}'
@@ -54,10 +74,10 @@ def scaled(name: str, wanted: str, most: float) -> dict[str, str]:
     }
 
 
-def schedule(last: str | None, name: str = "backup") -> Series:
-    """Return the series of a CronJob that was made at 0: when it succeeded last."""
+def schedule(last: str | None, name: str = "backup", made: float = 0) -> Series:
+    """Return the series of a CronJob: when it succeeded last, and when it was made."""
     return {
-        f'kube_cronjob_created{{cronjob="{name}"}}': level((0, 600)),
+        f'kube_cronjob_created{{cronjob="{name}"}}': level((made, STEPS)),
         f'kube_cronjob_status_last_successful_time{{cronjob="{name}"}}': last,
     }
 
@@ -77,11 +97,11 @@ def job(start: float, *, failed: str = "", owner: str = "backup") -> dict[str, s
     return found
 
 
-def certificate(name: str, until: float) -> dict[str, str]:
-    """Return the series of a certificate."""
+def certificate(name: str, until: float, renewed: float = 0) -> dict[str, str]:
+    """Return the series of a certificate: how long it is good for, and half an hour later."""
     issuer = 'issuer_group="cert-manager.io",issuer_kind="ClusterIssuer",issuer_name="x"'
     metric = "certmanager_certificate_expiration_timestamp_seconds"
-    return {f'{metric}{{{issuer},name="{name}"}}': level((until, STEPS))}
+    return {f'{metric}{{{issuer},name="{name}"}}': level((until, 60), (renewed or until, 60))}
 
 
 def full(severity: str, name: str) -> Firing:
@@ -100,6 +120,7 @@ SICK: dict[str, str] = {
     **restarts("a", "b", growing((1, STEPS))),
     **migrating("a", level((0, STEPS))),
     **replicas("credenza", level((2, STEPS)), level((0, STEPS))),
+    **stateful("loki", level((0, STEPS))),
     **scaled("credenza", level((6, STEPS)), 6),
     **job(100, failed="true"),
     'kube_cronjob_created{cronjob="backup"}': level((-3 * DAY, STEPS)),

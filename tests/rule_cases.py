@@ -14,10 +14,12 @@ SECOND = PLACE | {"instance": "10.0.0.2:8001", "pod": "credenza-2", "node": "b"}
 STAGING = POD | {"namespace": "credenza-staging", "instance": "10.0.1.1:8001"}
 SELF = {"job": "prometheus", "instance": "localhost:9090"}
 CLUSTER = {"job": "kube-state-metrics", "instance": "10.0.0.9:8080", "namespace": "credenza-prod"}
+STRANGER = PLACE | {"job": "another", "instance": "10.0.0.3:8001", "pod": "a", "node": "a"}
 OTHERS = CLUSTER | {"namespace": "others"}
 BY = (
-    "alertname, severity, job, namespace, instance, slo, kind, pod, container, name, "
-    "persistentvolumeclaim, deployment, horizontalpodautoscaler, cronjob, reason, integration"
+    "alertname, severity, job, namespace, instance, slo, kind, pod, node, container, name, "
+    "persistentvolumeclaim, deployment, statefulset, horizontalpodautoscaler, cronjob, rule_group, "
+    "alertmanager, reason, integration, data_type, exporter"
 )
 """The labels that an expected alert is compared by."""
 
@@ -29,7 +31,7 @@ def growing(*phases: tuple[float, int]) -> str:
     """Return the values of a counter: by how much it grows at each of so many steps, in turn."""
     value, parts = 0.0, []
     for growth, steps in phases:
-        parts.append(f"{value:g}+{growth:g}x{steps - 1}")
+        parts.append(f"{value:.12g}+{growth:.12g}x{steps - 1}")
         value += growth * steps
     return " ".join(parts)
 
@@ -172,14 +174,16 @@ class Case:
             ],
         }
 
-    def alerts(self) -> set[str]:
-        """Return the names of the alerts that it is about."""
-        return {dict(each)["alertname"] for firing in self.expected.values() for each in firing}
+    def alerts(self, minute: int | None = None) -> set[str]:
+        """Return the names of the alerts that fire, at a minute or at any."""
+        minutes = self.expected if minute is None else (minute,)
+        return {dict(each)["alertname"] for at in minutes for each in self.expected[at]}
 
 
 TARGETS = {
     "second": SECOND,
     "staging": STAGING,
+    "stranger": STRANGER,
     "prometheus": SELF,
     "cluster": CLUSTER,
     "others": OTHERS,

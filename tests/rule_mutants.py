@@ -6,31 +6,28 @@ something that is easily written, such as a window that is too long or a label t
 
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from functools import cache
+from math import ceil, floor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
-
+from alert_texts import TEXTS
 from observer_cases import OBSERVERS
 from platform_cases import PLATFORM
+from prometheus_cases import PROMETHEUS
+from promtool import ALERTS, EVERY, RULES, promtool
 from rule_cases import Case
 from service_cases import SERVICE, WITHOUT
+from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 
-RULES = Path(__file__).parent.parent / "monitoring/prometheus/rules"
-ORDER = [
-    *("credenza-targets", "credenza-limits", "credenza-sli"),
-    *("credenza-burn-rates-of-hours", "credenza-burn-rates-of-days"),
-    *("credenza-slo-alerts", "credenza-service", "credenza-platform", "credenza-observers"),
-    "prometheus",
-]
-"""Groups in the order that one needs the other."""
+WORKERS = 2
+"""How many faults are tried at once."""
 
 OF_PLATFORM = {
     *("credenza:volume_full:ratio", "credenza:volume_low:ratio", "credenza:volume_horizon:seconds"),
@@ -39,7 +36,16 @@ OF_PLATFORM = {
 }
 """Where alerts of platform.yml begin, in targets.yml."""
 
-WINDOWS = {"5m": "1h", "30m": "6h", "1h": "5m", "2h": "1d", "6h": "30m", "1d": "2h", "3d": "6h"}
+WINDOWS = {
+    "5m": "1h",
+    "30m": "6h",
+    "1h": "5m",
+    "2h": "1d",
+    "6h": "30m",
+    "1d": "2h",
+    "3d": "6h",
+    "30d": "1d",
+}
 """A window, and one that takes its place."""
 
 
@@ -59,38 +65,12 @@ class Mutant(NamedTuple):
         return f"{self.file} {self.rule}@{self.start}: {old!r} is {self.text!r}"
 
 
-def promtool(cases: Sequence[Case], rules: Path = RULES) -> str:
-    """Return what promtool finds wrong with the rules in these cases; empty: nothing."""
-    said = []
-    with tempfile.TemporaryDirectory() as folder:
-        for (every, without), group in groupby(cases, lambda case: (case.every, case.without)):
-            path = Path(folder, "cases.yml")
-            path.write_text(yaml.safe_dump(_file(list(group), rules, every, without), width=1e6))
-            done = subprocess.run(
-                ["promtool", "test", "rules", path], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                said.append(done.stdout + done.stderr)
-    return "\n".join(said)
-
-
-def _file(cases: list[Case], rules: Path, every: str, without: tuple[str, ...]) -> dict[str, Any]:
-    files = [path for path in sorted(rules.glob("*.yml")) if path.stem not in without]
-    there = set(re.findall(r"(?m)^  - name: (\S+)", "".join(path.read_text() for path in files)))
-    return {
-        "rule_files": [str(path) for path in files],
-        "evaluation_interval": every,
-        "group_eval_order": [name for name in ORDER if name in there],
-        "tests": [case.test() for case in cases],
-    }
-
-
 def rules_of(file: str) -> Iterator[tuple[str, int, str]]:
     """Yield the name of each rule of a file, where it begins, and its text."""
     text = (RULES / file).read_text()
     begins = [found.start() for found in re.finditer(r"(?m)^ +- (?:alert|record): ", text)]
     for start, end in zip(begins, [*begins[1:], len(text)], strict=True):
-        rule = text[start:end].partition("        annotations:")[0]
+        rule = text[start:end]
         name = re.search(r"(?:alert|record): (\S+)", rule)
         assert name is not None
         yield name[1], start, rule
@@ -112,26 +92,84 @@ def mutants() -> Iterator[Mutant]:
                 continue
             if name == "credenza:slo_bound:seconds":  # its value is for readers: `le` chooses
                 rule = rule.partition("        expr:")[0]  # noqa: PLW2901 - what counts of it
-            for at, end, text in _changes(rule):
-                yield Mutant(file, start + at, start + end, text, name)
+            computed, _, told = rule.partition("        annotations:")
+            for at, end, text in (
+                *_changes(computed, CHANGES),
+                *_changes(told, TOLD, rule.index(told) if told else 0),
+            ):
+                mutant = Mutant(file, start + at, start + end, text, name)
+                if not _is_same(mutant):
+                    yield mutant
 
 
-def _changes(rule: str) -> Iterator[tuple[int, int, str]]:
-    """Yield what can be changed in a rule: from where to where, and into what."""
-    for pattern, others in CHANGES.items():
+def _is_same(mutant: Mutant) -> bool:
+    return any(
+        start - 1 <= mutant.start < end and re.fullmatch(written, mutant.text)
+        for start, end, written in _same_places(mutant.file)
+    )
+
+
+@cache
+def _same_places(file: str) -> list[tuple[int, int, str]]:
+    text = (RULES / file).read_text()
+    return [
+        (*found.span(1), written)
+        for pattern, written in SAME.items()
+        for found in re.finditer(pattern, text)
+    ]
+
+
+Others = Callable[[str], Iterator[str]]
+
+
+def _changes(
+    rule: str, changes: dict[str, Others], before: int = 0
+) -> Iterator[tuple[int, int, str]]:
+    """Yield what can be changed in a part of a rule: from where to where, and into what."""
+    for pattern, others in changes.items():
         for found in re.finditer(pattern, rule):
             for text in others(found[0]):
-                yield found.start(), found.end(), text
+                yield before + found.start(), before + found.end(), text
 
 
 def _other_numbers(text: str) -> Iterator[str]:
-    """Yield half and twice a bound; of a ratio near 1, of what is left to it."""
+    """Yield a bound a fifth lower, and one a quarter higher.
+
+    Of a ratio near 1, of what is left to it. Of a whole number, the next whole ones: counts do not
+    tell 2 from 2.5.
+    """
     value = float(text)
-    for factor in (0.5, 2):
-        if value == 0:
-            yield f"{factor - 1:g}"
-        else:
-            yield f"{1 - (1 - value) * factor if 0.9 < value < 1 else value * factor:g}"
+    if value == 0:
+        yield from ("-0.5", "1")
+    elif 0.9 < value < 1:
+        yield from (f"{1 - (1 - value) * factor:g}" for factor in (0.8, 1.25))
+    elif value > 1 and value == int(value):
+        yield from (f"{floor(value * 0.8)}", f"{ceil(value * 1.25)}")
+    else:
+        yield from (f"{value * factor:g}" for factor in (0.8, 1.25))
+
+
+def _other_waits(text: str) -> Iterator[str]:
+    """Yield no waiting at all, half of it, and twice as long."""
+    before, _, wait = text.rpartition(" ")
+    seconds = int(wait[:-1]) * {"m": 60, "h": 3600}[wait[-1]]
+    yield from ("", f"{before} {seconds // 2}s", f"{before} {seconds * 2}s")
+
+
+def _waits(text: str) -> Iterator[str]:
+    yield f"{text}        for: 5m\n"
+
+
+def _keeps_firing(text: str) -> Iterator[str]:
+    yield f"{text}        keep_firing_for: 1h\n"
+
+
+def _other_severity(text: str) -> Iterator[str]:
+    yield "ticket" if text == "page" else "page"
+
+
+def _misspelt(text: str) -> Iterator[str]:
+    yield text[:-1]
 
 
 def _other_windows(text: str) -> Iterator[str]:
@@ -158,81 +196,136 @@ def _other_bound(text: str) -> Iterator[str]:
 
 
 MATCHED = (
-    "status|handler|method|kind|state|slo"
-    "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim|route|status_code"
+    "job|status|handler|method|kind|state|slo"
+    "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim|statefulset"
+    "|route|status_code"
 )
 """Labels that a rule chooses series by."""
 
-CHANGES: dict[str, Callable[[str], Iterator[str]]] = {
+CHANGES: dict[str, Others] = {
     r"\n +and (?!on)": _or,
     r"\n +(?:and|or|unless) [^\n]+(?<!\()(?=\n)": _nothing,
     r"(?<=[<>=] )-?[\d.]+(?=\s|$)": _other_numbers,
     r"(?<=vector\()[\d.]+(?=\)\n)": _other_numbers,
     r"(?<=expr: )30(?= )": _other_numbers,
+    r"\b0\.99(?=, )": _other_numbers,
+    r"(?<=time\(\) - )\d+|(?<=\) / )\d+": _other_numbers,
+    r"(?<=or )0(?= \* (?:count|absent))": _other_numbers,
     r"(?<=ratio_rate)\w+(?=\{| >)": _other_windows,
     r"(?<=\[)\w+(?=\])": _other_windows,
+    r" offset 5m": _nothing,
     r"(?<=by \()[\w, ]+(?=\))": _fewer_labels,
     rf'(?<=[{{,])\s*(?:{MATCHED})[=!~]+"[^"]+",?': _nothing,
-    r"\n        for: \w+": _nothing,
+    r"\n        for: \w+": _other_waits,
+    r"(?m)^(?!        for:).*\n(?=        labels: \{severity)": _waits,
+    r"(?m)^.*\n(?=        labels: \{severity)": _keeps_firing,
+    r"(?<=severity: )\w+": _other_severity,
+    r"(?<=labels: \{slo: )[\w-]+": _misspelt,
     r'(?<=le: ")[\d.]+(?=")': _other_bound,
     r" > 0(?=\))": _nothing,
 }
-"""What is looked for in a rule, and what is tried in its place."""
+"""What is looked for in what a rule computes, and what is tried in its place."""
+
+TOLD: dict[str, Others] = {
+    r"\{\{[^}]+\}\}": _nothing,
+    r"\s+\| (?:printf \S+|\w+)(?=\s+\}\})": _nothing,
+    r"(?<=/runbooks/)\w+(?=\.md)": _misspelt,
+}
+"""The same of its annotations."""
+
+JOB = r'(job="credenza",?)'
+SAME: dict[str, str] = {
+    # A count has no number between 1 and 2.
+    r"version\) \(credenza_build_info.*\n +\) > (1)\n": "1.25",
+    # The job is matched with that of the other side, which is chosen there.
+    rf"by \(job, namespace\) \(credenza_build_info{{{JOB}": "",
+    rf"le\) \(rate\(credenza_cache_invalidation_seconds_bucket{{{JOB}": "",
+    rf"increase\(credenza_cache_invalidation_seconds_count{{{JOB}": "",
+    rf"_seconds_bucket{{{JOB}[^}}]*}}\[5m\]\)\n +and on \(le\)": "",
+    rf"{{slo=.*\n +\)\n +or 0 \* count by \(job, namespace\) \(up{{{JOB}": "",
+    rf"min_over_time\(http_requests_total{{{JOB}": "",
+    rf"\(up{{{JOB}}} offset 5m\)": "",
+    rf"process_start_time_seconds{{{JOB}}} > time": "",
+    # It is 0 as long as there is a target. When that is gone, no alert is about how long it stays.
+    r"or 0 \* sum_over_time\(credenza:slo_requests:rate5m\[(\w+)": r"\w+",
+}
+"""Changes that make no difference: the place, what would stand there, and why it is the same."""
 
 
 def concerned(mutant: Mutant) -> tuple[Case, ...]:
-    """Return the cases that a fault could be seen in, quick ones first."""
-    every = (*SERVICE, *WITHOUT, *SHORT, *LONG)
-    if mutant.file == "platform.yml" or mutant.rule in OF_PLATFORM:
-        return PLATFORM
-    if mutant.file == "observers.yml":
-        return tuple(sorted(OBSERVERS, key=lambda case: mutant.rule not in case.alerts()))
-    if mutant.file in {"slo.yml", "targets.yml"}:
-        return (*SHORT, *LONG, *WITHOUT)
-    if mutant.file == "limits.yml":
-        return SERVICE
-    firing = [case for case in every if mutant.rule in case.alerts()]
-    changed = {name.partition("{")[0] for case in firing for name in case.changed}
-    changed |= {
-        name.partition("{")[0] for case in firing for some in case.others.values() for name in some
-    }
-    if any(not case.without for case in firing):
-        near = [case for case in (*SHORT, *LONG) if case not in firing]
-        return (*firing, *near)
-    every = (*SERVICE, *WITHOUT)
-    near = [case for case in every if case not in firing and _touches(case, changed)]
-    return (*firing, *near, *(case for case in WITHOUT if case not in firing))
+    """Return the cases that a fault could be seen in; first those of alerts that need the rule."""
+    alerts = needing(mutant.rule)
+    if mutant.file == "prometheus.yml":
+        cases: tuple[Case, ...] = PROMETHEUS
+    elif mutant.file == "platform.yml" or mutant.rule in OF_PLATFORM:
+        cases = PLATFORM
+    elif mutant.file == "observers.yml":
+        cases = OBSERVERS
+    elif any(case.alerts() & alerts for case in (*SHORT, *BOUNDS)):
+        cases = (*BOUNDS, *SHORT, *LONG, *WITHOUT)
+    else:
+        cases = (*SERVICE, *WITHOUT)
+    of_text = TEXTS.get(mutant.rule, ("",))[0]
+    return tuple(sorted(cases, key=lambda case: (case.name != of_text, not case.alerts() & alerts)))
 
 
-def _touches(case: Case, metrics: set[str]) -> bool:
-    return any(
-        name.partition("{")[0] in metrics
-        for series in (case.changed, *case.others.values())
-        for name in series
-    )
+def needing(rule: str) -> set[str]:
+    """Return the alerts that are computed from a rule, or the rule itself if it is one."""
+    names, found = {rule}, {rule}
+    while found:
+        found = {
+            each.get("record", each.get("alert"))
+            for each in EVERY
+            if any(name in each["expr"] for name in found)
+        } - names
+        names |= found
+    return names & ALERTS.keys()
 
 
-def killed(mutant: Mutant, cases: Sequence[Case] = ()) -> bool:
-    """Tell whether a case sees the fault; a rule that Prometheus refuses is seen by itself."""
+def changed(mutant: Mutant, folder: Path) -> Path:
+    """Write all rules, with the fault, into a folder and return it."""
+    rules = folder / "rules"
+    shutil.copytree(RULES, rules)
+    path = rules / mutant.file
+    text = path.read_text()
+    path.write_text(text[: mutant.start] + mutant.text + text[mutant.end :])
+    return rules
+
+
+def killer(mutant: Mutant, cases: Sequence[Case]) -> Case | None:
+    """Return the first case that sees the fault; Prometheus may refuse it in all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        rules = Path(folder, "rules")
-        shutil.copytree(RULES, rules)
-        path = rules / mutant.file
-        text = path.read_text()
-        path.write_text(text[: mutant.start] + mutant.text + text[mutant.end :])
-        cases = cases or concerned(mutant)
-        return any(promtool(cases[at : at + 4], rules) for at in range(0, len(cases), 4))
+        rules = changed(mutant, Path(folder))
+        return next((case for case in cases if promtool([case], rules)), None)
 
 
 def main() -> int:
-    """Try each fault and write those that no case sees."""
+    """Try each fault and write those that no case sees, with how many there are.
+
+    A case that has seen a fault of a rule is the first to be tried with the next one of that rule.
+    Where a case fails without any fault, it would seem to see all of them: none is tried then.
+    """
+    for cases in (BOUNDS, SHORT, LONG, SERVICE, WITHOUT, PLATFORM, PROMETHEUS):
+        if wrong := promtool(cases):
+            sys.stdout.write(wrong)
+            return 2
     chosen = [each for each in mutants() if all(word in each.name() for word in sys.argv[1:])]
-    with ThreadPoolExecutor(2) as pool:
-        seen = list(pool.map(killed, chosen))
-    left = [each.name() for each, dead in zip(chosen, seen, strict=True) if not dead]
-    sys.stdout.write("".join(f"{name}\n" for name in left))
-    sys.stdout.write(f"{len(chosen) - len(left)} of {len(chosen)} faults are seen\n")
-    return bool(left)
+    have_seen: defaultdict[str, list[Case]] = defaultdict(list)
+
+    def is_seen(mutant: Mutant) -> bool:
+        first = [*have_seen[mutant.rule]]
+        case = killer(mutant, [*first, *(c for c in concerned(mutant) if c not in first)])
+        if case is None:
+            sys.stdout.write(f"{mutant.name()}\n")
+            sys.stdout.flush()
+        elif case not in first:
+            have_seen[mutant.rule].insert(0, case)
+        return case is not None
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        seen = sum(pool.map(is_seen, chosen))
+    sys.stdout.write(f"{seen} of {len(chosen)} faults are seen\n")
+    return seen < len(chosen)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
-"""Cases of the other alerts: what happens to the service, and to Prometheus.
+"""Cases of the other alerts of the service: what happens to it.
 
 They run without slo.yml, as they are many.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from heartbeat_cases import HEARTBEAT, STEPS
+from heartbeat_cases import HEARTBEAT
 from rule_cases import (
     POD,
     SECOND,
-    SELF,
     Case,
-    Firing,
-    Series,
     alert,
     at,
     gone,
@@ -24,56 +20,21 @@ from rule_cases import (
     nothing,
 )
 from rule_cases import requests as asked
+from service_series import BUSY, STEPS, WAITING, WAITS, errors, invalidations, sick, waits
 
-BUSY = 'credenza_database_connections{state="busy"}'
-WAITING = 'credenza_groups_waiting{kind="create"}'
-WAITS = "credenza_database_wait_seconds"
+ELEVEN = ((0, 36), (2, 5), (1, 1), (0, 18))
 REFUSED = 'credenza_requests_refused_total{{reason="{}"}}'
 REASONS = ("requests", "exports")
-GROUP = '{rule_group="/etc/prometheus-rules/slo.yml;credenza-sli"}'
-RECEIVER = '{alertmanager="http://alertmanager:9093/api/v2/alerts"}'
-TOTALS = (
-    "prometheus_notifications_dropped_total",
-    f"prometheus_notifications_errors_total{RECEIVER}",
-    f"prometheus_rule_evaluation_failures_total{GROUP}",
-    f"prometheus_rule_group_iterations_missed_total{GROUP}",
-)
-STORAGE = (
-    "wal_corruptions",
-    "wal_writes_failed",
-    "wal_truncations_failed",
-    "checkpoint_creations_failed",
-    "compactions_failed",
-    "head_truncations_failed",
-    "reloads_failures",
-)
-
-
 LACK = alert("CredenzaSLOWithoutData", "ticket", {})
-
-
-def errors(kind: str) -> str:
-    """Return a series of failures of the database."""
-    return f'credenza_database_errors_total{{kind="{kind}"}}'
 
 
 def database(kind: str, number: float) -> Case:
     """Return a case of so many failures of a kind in five minutes."""
-    fires = kind != "refused" and number > 10
+    fires = kind != "refused" and number > 9
     found = (alert("CredenzaDatabaseErrors", "ticket", kind=kind),) if fires else ()
     changed = {errors(kind): growing((0, 20), (number / 10, 10), (0, 30))}
-    return Case(f"{number} failures: {kind}", STEPS, {9: (), 15: found, 29: ()}, changed)
+    return Case(f"{number:.0f} failures: {kind}", STEPS, {9: (), 15: found, 29: ()}, changed)
 
-
-def itself(name: str, expected: Sequence[int], changed: Series, severity: str = "ticket") -> Case:
-    """Return a case of Prometheus itself: at which minutes it fires, and no longer at the end."""
-    found: dict[int, tuple[Firing, ...]] = {9: (), 13: (), 29: ()}
-    found |= {minute: (alert(name, severity, SELF),) for minute in expected}
-    title = f"Prometheus: {', '.join(changed)}"
-    return Case(title, STEPS, found, others={"prometheus": changed})
-
-
-TEN_MINUTES = growing((0, 20), (1, 20), (0, 20))
 
 _EACH = (
     Case(
@@ -119,8 +80,8 @@ _EACH = (
     Case(
         "the database cannot be reached",
         STEPS,
-        {10: (), 12: (alert("CredenzaDatabaseUnreachable", "page", POD),), 25: ()},
-        {"credenza_database_up": level((1, 20), (0, 20), (1, 20))},
+        {11: (), 12: (alert("CredenzaDatabaseUnreachable", "page", POD),), 25: ()},
+        {"credenza_database_up": level((1, 21), (0, 20), (1, 19))},
     ),
     Case(
         "the database is away for half a minute",
@@ -135,13 +96,13 @@ _EACH = (
         {BUSY: level((3, 20), (10, 30), (3, 10))},
     ),
     Case(
-        "sixteen invalidations take long, and there are no others",
+        "eleven invalidations take long, and there are no others",
         STEPS,
         {27: (alert("CredenzaInvalidationsLate", "ticket"),)},
         {
             **{invalidated(bound): growing((0, STEPS)) for bound in ("0.1", "0.25", "1.0")},
-            **{invalidated(bound): growing((0, 36), (2, 8), (0, 16)) for bound in ("2.5", "+Inf")},
-            "credenza_cache_invalidation_seconds_count": growing((0, 36), (2, 8), (0, 16)),
+            **{invalidated(bound): growing(*ELEVEN) for bound in ("2.5", "+Inf")},
+            "credenza_cache_invalidation_seconds_count": growing(*ELEVEN),
         },
     ),
     Case(
@@ -157,7 +118,7 @@ _EACH = (
     Case(
         "statements wait for connections",
         90,
-        {15: (), 27: (alert("CredenzaPoolWaits", "ticket", POD),), 44: ()},
+        {19: (), 22: (alert("CredenzaPoolWaits", "ticket", POD),), 44: ()},
         {
             **{
                 f'{WAITS}_bucket{{le="{n}"}}': growing((5, 20), (2, 40), (5, 30))
@@ -173,18 +134,26 @@ _EACH = (
         {27: ()},
         {f'{WAITS}_bucket{{le="{n}"}}': growing((30, 20), (15, 40)) for n in ("0.1",)},
     ),
-    Case(
-        "a statement now and then waits",
-        STEPS,
-        {27: ()},
-        {
-            **{f'{WAITS}_bucket{{le="{n}"}}': growing((0, STEPS)) for n in ("0.1", "0.25")},
-            **{f'{WAITS}_bucket{{le="{n}"}}': growing((2, STEPS)) for n in ("0.5", "+Inf")},
-            f"{WAITS}_count": growing((2, STEPS)),
-        },
+    *(
+        Case(
+            f"99 of 100 statements wait {'more' if fires else 'less'} than 0.25 s",
+            STEPS,
+            {27: (alert("CredenzaPoolWaits", "ticket", POD),) if fires else ()},
+            waits(*quick),
+        )
+        for quick, fires in (((97, 98.8), True), ((98, 99.1), False))
     ),
-    *(database(kind, 12) for kind in ("away", "busy", "failed", "timeout", "refused")),
-    database("away", 6),
+    *(
+        Case(
+            f"{number / 30:.2g} statements a second wait long",
+            STEPS,
+            {27: (alert("CredenzaPoolWaits", "ticket", POD),) if number > 3 else ()},
+            waits(0, 0, number),
+        )
+        for number in (2.7, 3.3)
+    ),
+    *(database(kind, 9.8) for kind in ("away", "busy", "failed", "timeout", "refused")),
+    database("away", 9),
     Case(
         "Redis is not asked",
         STEPS,
@@ -193,9 +162,21 @@ _EACH = (
     ),
     Case(
         "1.5 % of the invalidations take more than a second",
-        STEPS,
-        {10: (), 20: (), 28: (alert("CredenzaInvalidationsLate", "ticket"),)},
-        {invalidated(bound): growing((30, 20), (29.55, 40)) for bound in ("0.1", "0.25", "1.0")},
+        90,
+        {10: (), 20: (), 24: (alert("CredenzaInvalidationsLate", "ticket"),), 44: ()},
+        {
+            invalidated(bound): growing((30, 20), (29.55, 40), (30, 30))
+            for bound in ("0.1", "0.25", "1.0")
+        },
+    ),
+    *(
+        Case(
+            f"99 of 100 invalidations take {'more' if fires else 'less'} than a second",
+            STEPS,
+            {28: (alert("CredenzaInvalidationsLate", "ticket"),) if fires else ()},
+            invalidations(*quick),
+        )
+        for quick, fires in (((97, 98.95), True), ((98, 99.05), False))
     ),
     Case(
         "they take half a second",
@@ -204,26 +185,26 @@ _EACH = (
         {invalidated(bound): growing((30, 20), (29.1, 40)) for bound in ("0.1", "0.25")},
     ),
     Case(
-        "eight invalidations take long, and there are no others",
+        "nine invalidations take long, and there are no others",
         STEPS,
         {28: ()},
         {
             **{invalidated(bound): growing((0, STEPS)) for bound in ("0.1", "0.25", "1.0")},
-            **{invalidated(bound): growing((0, 36), (1, 8), (0, 16)) for bound in ("2.5", "+Inf")},
-            "credenza_cache_invalidation_seconds_count": growing((0, 36), (1, 8), (0, 16)),
+            **{invalidated(bound): growing((0, 36), (3, 3), (0, 21)) for bound in ("2.5", "+Inf")},
+            "credenza_cache_invalidation_seconds_count": growing((0, 36), (3, 3), (0, 21)),
         },
     ),
     Case(
         "requests are refused",
         STEPS,
-        {10: (), 16: (), 18: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
-        {REFUSED.format(reason): growing((0, 20), (1, 20), (0, 20)) for reason in REASONS},
+        {19: (), 21: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
+        {REFUSED.format(reason): growing((0, 20), (0.49, 30), (0, 10)) for reason in REASONS},
     ),
     Case(
         "a few requests are refused",
         STEPS,
         {29: ()},
-        {REFUSED.format("requests"): growing((0, 20), (0.5, 40))},
+        {REFUSED.format("requests"): growing((0, 20), (0.9, 40))},
     ),
     Case(
         "requests wait for groups",
@@ -234,9 +215,9 @@ _EACH = (
     Case("some requests wait for groups", STEPS, {16: ()}, {WAITING: at(10, 100)}),
     Case(
         "a process starts anew three times",
-        STEPS,
-        {9: (), 16: (alert("CredenzaRestarts", "ticket", POD),)},
-        {"process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 32))},
+        150,
+        {9: (), 16: (alert("CredenzaRestarts", "ticket", POD),), 72: ()},
+        {"process_start_time_seconds": level((1, 20), (600, 4), (720, 4), (840, 122))},
     ),
     Case(
         "a process starts anew twice",
@@ -247,17 +228,17 @@ _EACH = (
     Case(
         "memory comes near its limit",
         STEPS,
-        {19: (), 21: (alert("CredenzaMemoryHigh", "ticket", POD),)},
-        {"process_resident_memory_bytes": at(10, 245e6, 1e8)},
+        {19: (), 21: (alert("CredenzaMemoryHigh", "ticket", POD),), 29: ()},
+        {"process_resident_memory_bytes": level((1e8, 20), (245e6, 30), (1e8, 10))},
     ),
     Case("there is memory left", STEPS, {25: ()}, {"process_resident_memory_bytes": at(10, 240e6)}),
     Case(
         "two versions run side by side",
-        150,
-        {60: (), 72: (alert("CredenzaSeveralVersions", "ticket"),)},
+        160,
+        {60: (), 72: (alert("CredenzaSeveralVersions", "ticket"),), 78: ()},
         others={
-            "second": {'credenza_build_info{version="0.2.0"}': f"_x20 {level((1, 130))}"},
-            "staging": {**healthy(150), 'credenza_build_info{version="0.1.0"}': level((1, 150))},
+            "second": {'credenza_build_info{version="0.2.0"}': f"_x20 {level((1, 130))} stale"},
+            "staging": {**healthy(160), 'credenza_build_info{version="0.1.0"}': level((1, 160))},
         },
     ),
     Case(
@@ -270,47 +251,16 @@ _EACH = (
         },
     ),
     Case(
+        "everything is wrong with a target of another job",
+        150,
+        {74: ()},
+        others={"stranger": sick(150)},
+    ),
+    Case(
         "no failure of any kind, and no 5xx",
         STEPS,
         {29: ()},
         {asked("GET", "4xx"): growing((1, STEPS)), asked("PUT", "4xx"): growing((1, STEPS))},
-    ),
-    itself(
-        "PrometheusRuleFailures",
-        [18],
-        {f"prometheus_rule_evaluation_failures_total{GROUP}": TEN_MINUTES},
-        "page",
-    ),
-    itself(
-        "PrometheusMissesEvaluations",
-        [25, 29],
-        {f"prometheus_rule_group_iterations_missed_total{GROUP}": TEN_MINUTES},
-    ),
-    *(
-        itself("PrometheusNotificationsFail", [18], {name: TEN_MINUTES}, "page")
-        for name in (f"prometheus_notifications_errors_total{RECEIVER}", TOTALS[0])
-    ),
-    *(
-        itself(
-            "PrometheusStorageFails",
-            [13, 29],
-            {f"prometheus_tsdb_{name}_total": growing((0, 20), (1, 1), (0, 39))},
-        )
-        for name in STORAGE
-    ),
-    itself(
-        "PrometheusConfigurationRefused",
-        [18],
-        {"prometheus_config_last_reload_successful": level((1, 20), (0, 20), (1, 20))},
-    ),
-    itself(
-        "",
-        [],
-        {
-            **{name: growing((0, STEPS)) for name in TOTALS},
-            **{f"prometheus_tsdb_{name}_total": growing((0, STEPS)) for name in STORAGE},
-            "prometheus_config_last_reload_successful": level((1, STEPS)),
-        },
     ),
 )
 
@@ -321,7 +271,7 @@ SERVICE = tuple(
 
 WITHOUT = (
     Case(
-        "the rules of the SLOs are not there",
+        "the rules of the SLOs are not there, and the service goes too",
         STEPS,
         {
             14: (),
@@ -332,7 +282,9 @@ WITHOUT = (
                     *("write-latency", "freshness"),
                 )
             ),
+            25: (alert("CredenzaDown", "page"),),
         },
+        gone(40, 20),
         without=("slo",),
     ),
     Case(

@@ -14,8 +14,8 @@ import yaml
 from charts import ENVIRONMENTS, template
 from manifests import ROOT, Object, kustomize, load, one, render_with, selected
 from observer_cases import OBSERVERS
+from promtool import RULES
 from rule_cases import BY, TARGETS
-from rule_mutants import RULES
 from test_rules_contract import MADE, MATCHER, OF_TARGETS
 from test_traces_and_logs import BESIDE, MONITORING
 

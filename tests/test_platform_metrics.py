@@ -18,7 +18,7 @@ import yaml
 import manifests
 from manifests import OVERLAYS, ROOT, Object, admitted, one, render_with
 from platform_cases import PLATFORM
-from rule_mutants import RULES
+from promtool import RULES
 from scraping import Prometheus
 from servers import until
 from test_rules_contract import MATCHER, OF_TARGETS
@@ -167,7 +167,8 @@ EXPECTED = {"CredenzaMigrationStuck", "CredenzaBackupFailed", "CredenzaBackupOld
 
 WAITING = {
     *("CredenzaVolumeFull", "CredenzaVolumeFills"),
-    *("CredenzaReplicasMissing", "CredenzaCertificateExpires"),
+    *("CredenzaReplicasMissing", "CredenzaStatefulSetReplicasMissing"),
+    "CredenzaCertificateExpires",
 }
 
 
@@ -224,7 +225,7 @@ def test_rights_are_what_is_asked() -> None:
     (asked,) = (arg.partition("=")[2] for arg in args if arg.startswith("--resources="))
     assert sorted(name for rule in rules for name in rule["resources"]) == asked.split(",")
     assert "--namespaces=$(NAMESPACE)" in args
-    kinds = {"pod", "deployment", "horizontalpodautoscaler", "cronjob", "job"}
+    kinds = {"pod", "deployment", "statefulset", "horizontalpodautoscaler", "cronjob", "job"}
     used = {name.split("_")[1] for name in exposed() if name.startswith("kube_")}
     assert used == kinds == {name.removesuffix("s") for name in asked.split(",")}
     source = {"app.kubernetes.io/name": "prometheus", "app.kubernetes.io/part-of": "credenza"}

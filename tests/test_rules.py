@@ -14,28 +14,31 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alert_texts import TEXTS
 from manifests import ROOT, one, render
 from observer_cases import OBSERVERS
 from platform_cases import PLATFORM
+from prometheus_cases import PROMETHEUS
+from promtool import ALERTS, EVERY, RULE_FILES, RULES, promtool
 from rule_cases import Case
-from rule_mutants import RULES, killed, mutants, promtool
+from rule_mutants import killer, mutants
 from service_cases import SERVICE, WITHOUT
+from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_compose import mounts
 
 MONITORING = ROOT / "monitoring/prometheus"
-FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))}
-EVERY = [rule for file in FILES.values() for group in file["groups"] for rule in group["rules"]]
-ALERTS = {rule["alert"]: rule for rule in EVERY if "alert" in rule}
 SECTIONS = ["What it means", "First look", "How to fix it", "How to test it"]
 RUNBOOKS = "https://git.example.com/credenza/blob/main/docs/runbooks/"
 KINDS = {
     "SHORT": SHORT,
+    "BOUNDS": BOUNDS,
     "LONG": LONG,
     "SERVICE": SERVICE,
     "WITHOUT": WITHOUT,
     "PLATFORM": PLATFORM,
     "OBSERVERS": OBSERVERS,
+    "PROMETHEUS": PROMETHEUS,
 }
 PARTS = {
     f"{name}-{at}": cases[at : at + 12]
@@ -71,6 +74,8 @@ def test_each_alert_fires_and_is_silent() -> None:
     """Each alert fires in a case, and is silent in another one that has the same series changed."""
     fired = set().union(*(case.alerts() for case in CASES))
     assert fired == set(ALERTS) - {"Watchdog"}
+    assert TEXTS.keys() == fired
+    assert {case for case, *_ in TEXTS.values()} <= {case.name for case in CASES}
     silent = {case.name for case in CASES if not case.alerts()}
     assert len(silent) > 20
 
@@ -121,7 +126,7 @@ def test_each_runbook_is_of_an_alert() -> None:
 
 def test_a_number_of_requests_counts_each_once() -> None:
     """`30 * sum_over_time` is a number of requests: the rates are recorded each 30 s."""
-    (group,) = [each for each in FILES["slo.yml"]["groups"] if each["name"] == "credenza-sli"]
+    (group,) = [each for each in RULE_FILES["slo.yml"]["groups"] if each["name"] == "credenza-sli"]
     assert group["interval"] == "30s"
     counts = [rule for rule in EVERY if ":increase" in rule.get("record", "")]
     assert counts
@@ -170,7 +175,7 @@ def test_the_operators_rules_are_the_same() -> None:
     path = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
     groups = yaml.safe_load(path.read_text())["spec"]["groups"]
     expected = [
-        g for name, file in FILES.items() if name != "prometheus.yml" for g in file["groups"]
+        g for name, file in RULE_FILES.items() if name != "prometheus.yml" for g in file["groups"]
     ]
     assert sorted(groups, key=json.dumps) == sorted(expected, key=json.dumps)
 
@@ -181,16 +186,16 @@ FAULTS = {
         "2 % fail for half an hour: that is no page",
     ),
     "a factor is lower": (
-        *("CredenzaAvailabilityBurnsFast", "'14.4' is '7.2'"),
-        "2 % fail for half an hour: that is no page",
+        *("CredenzaAvailabilityBurnsFast", "'14.4' is '11.52'"),
+        "14.4 over an hour, and over 5 minutes",
     ),
     "a factor is higher": (
-        *("CredenzaAvailabilityBurnsFast", "'14.4' is '28.8'"),
-        "a fifth of the reads fails for 5 minutes",
+        *("CredenzaFreshnessBurnsFast", "'14.4' is '18'"),
+        "14.4 over an hour, and over 5 minutes",
     ),
     "the other factor is higher": (
-        *("CredenzaAvailabilityBurnsFast", "'6' is '12'"),
-        "0.8 % fail for hours: that is one",
+        *("CredenzaLatencyBurnsFast", "'6' is '8'"),
+        "6 over six hours, and over half an hour",
     ),
     "a long window is short": (
         *("CredenzaAvailabilityBurnsFast", "'1h' is '5m'"),
@@ -225,11 +230,11 @@ FAULTS = {
         "probes and scrapes are no users",
     ),
     "a target is lower": (
-        *("credenza:slo_objective:ratio", "'0.999' is '0.998'"),
+        *("credenza:slo_objective:ratio", "'0.999' is '0.99875'"),
         "a little more than the budgets allow",
     ),
     "a target is higher": (
-        *("credenza:slo_objective:ratio", "'0.99' is '0.995'"),
+        *("credenza:slo_objective:ratio", "'0.99' is '0.992'"),
         "a little less than they allow",
     ),
     "another bucket": (
@@ -246,18 +251,54 @@ FAULTS = {
     ),
     "a kind is lost": (
         *("CredenzaDatabaseErrors", "'job, namespace, kind' is 'job, namespace'"),
-        "12 failures: away",
+        "10 failures: away",
+    ),
+    "few requests are fewer": (
+        *("credenza:slo_few_requests:count", "'200' is '160'"),
+        "four of 180 requests fail, then five, then there are 230",
+    ),
+    "it waits longer": (
+        *("CredenzaDatabaseUnreachable", "for: 120s"),
+        "the database cannot be reached",
+    ),
+    "it waits at all": (
+        *("CredenzaRestarts", "for: 5m"),
+        "a process starts anew three times",
+    ),
+    "it stays when it is over": (
+        *("CredenzaDatabaseUnreachable", "keep_firing_for"),
+        "the database cannot be reached",
+    ),
+    "a page is a ticket": (
+        *("CredenzaDatabaseUnreachable", "'page' is 'ticket'"),
+        "the database cannot be reached",
+    ),
+    "a time is a bare number": (
+        *("CredenzaPoolWaits", "'| humanizeDuration' is ''"),
+        "99 of 100 statements wait more than 0.25 s",
+    ),
+    "nobody knows which": (
+        *("TargetDown", "'{{ $labels.instance }}' is ''"),
+        "the only target is down",
+    ),
+    "another runbook": (
+        *("TargetDown", "'TargetDown' is"),
+        "the only target is down",
+    ),
+    "another service is ours": (
+        *("TargetDown", "'job=\"credenza\"' is ''"),
+        "everything is wrong with a target of another job",
     ),
     "what is gone is not missed": (
-        *("CredenzaDown", "'or absent_over_time"),
+        *("CredenzaDown", "'or 0 * absent_over_time"),
         "there was never one",
     ),
     "old failures are new ones": (
-        *("credenza:loki_discarded:increase10m", "'and on (job, namespace, instance) up"),
+        *("credenza:loki_discarded:count10m", "'and on (job, namespace, instance) up"),
         "Prometheus has just begun, and Loki refused lines long ago",
     ),
     "reasons are mixed": (
-        *("credenza:loki_discarded:increase10m", "'job, namespace, reason' is 'job, namespace'"),
+        *("credenza:loki_discarded:count10m", "'job, namespace, reason' is 'job, namespace'"),
         "a few lines are refused for each of two reasons",
     ),
     "lines that are sent are not seen": (
@@ -272,6 +313,6 @@ FAULTS = {
 def test_faults_are_seen(wrong: str) -> None:
     """A fault in a rule is seen by a case; `python tests/rule_mutants.py` tries all of them."""
     rule, change, name = FAULTS[wrong]
-    found = [each for each in mutants() if each.rule == rule and change in each.name()]
+    found = next(each for each in mutants() if each.rule == rule and change in each.name())
     (case,) = (each for each in CASES if each.name == name)
-    assert killed(found[0], [case])
+    assert killer(found, [case]) == case

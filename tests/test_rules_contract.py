@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from conftest import Serve
-from rule_mutants import RULES
+from prometheus_cases import PROMETHEUS
+from promtool import RULES
 from scraping import Labels, Prometheus, use
 from servers import free_port, until
 from service import Running
 from service_cases import SERVICE
+from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_docs import ROOT
 
@@ -30,6 +32,7 @@ EVERY = [
 ]
 """All but those that test_platform_metrics.py and test_observer_metrics.py hold against sources."""
 
+CASES = (*SHORT, *BOUNDS, *LONG, *SERVICE, *PROMETHEUS)
 RECORDED = {rule["record"] for rule in EVERY if "record" in rule}
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in EVERY if "alert" in rule]
 SELECTOR = re.compile(
@@ -105,9 +108,7 @@ def bounds() -> list[str]:
 def strange(seen: Seen) -> set[str]:
     """Return series of the cases for promtool whose name, labels or bucket no real one has."""
     forms = {(name, *_form(labels)) for name, series in seen.items() for labels in series}
-    used = {
-        each["series"] for case in (*SHORT, *LONG, *SERVICE) for each in case.test()["input_series"]
-    }
+    used = {each["series"] for case in CASES for each in case.test()["input_series"]}
     faults = set()
     for series in used:
         name, _, inside = series.partition("{")

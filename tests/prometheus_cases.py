@@ -1,0 +1,109 @@
+"""Cases of the alerts of Prometheus about itself.
+
+They run without slo.yml, as those of the service do.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rule_cases import SELF, Case, Firing, Series, alert, growing, level
+
+STEPS = 60
+"""Half an hour."""
+
+GROUP = '{rule_group="/etc/prometheus-rules/slo.yml;credenza-sli"}'
+RECEIVER = '{alertmanager="http://alertmanager:9093/api/v2/alerts"}'
+DROPPED = "prometheus_notifications_dropped_total"
+UNSENT = f"prometheus_notifications_errors_total{RECEIVER}"
+FAILED = f"prometheus_rule_evaluation_failures_total{GROUP}"
+MISSED = f"prometheus_rule_group_iterations_missed_total{GROUP}"
+LOADED = "prometheus_config_last_reload_successful"
+STORAGE = [
+    f"prometheus_tsdb_{name}_total"
+    for name in (
+        *("wal_corruptions", "wal_writes_failed", "wal_truncations_failed"),
+        *("checkpoint_creations_failed", "compactions_failed", "head_truncations_failed"),
+        "reloads_failures",
+    )
+]
+BROKEN = alert("PrometheusStorageFails", "ticket", SELF)
+
+
+def itself(
+    name: str, silent: Sequence[int], fires: Sequence[int], changed: Series, severity: str
+) -> Case:
+    """Return a case of Prometheus itself: at which minutes an alert is silent, and fires."""
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', next(iter(changed))))
+    found: dict[int, tuple[Firing, ...]] = dict.fromkeys((*silent, 9, 35), ())
+    found |= {minute: (alert(name, severity, SELF, **labels),) for minute in fires}
+    title = f"Prometheus: {', '.join(changed)}"
+    return Case(title, 75, dict(sorted(found.items())), others={"prometheus": changed})
+
+
+ONE = 0.96
+"""A failure as `increase()` tells it, which extrapolates: it is seldom whole."""
+
+ONCE_IN_FIVE = growing((0, 20), (ONE, 1), (0, 9), (ONE, 1), (0, 44))
+ONCE_IN_TEN = growing((0, 20), (ONE, 1), (0, 19), (ONE, 1), (0, 34))
+BETWEEN = 70
+"""Minutes between failures of the storage: each is told for an hour."""
+
+_EACH = (
+    itself("PrometheusRuleFailures", [13], [18], {FAILED: ONCE_IN_FIVE}, "page"),
+    itself("PrometheusMissesEvaluations", [13, 18], [25, 29], {MISSED: ONCE_IN_TEN}, "ticket"),
+    *(
+        itself("PrometheusNotificationsFail", [13], [18], {name: ONCE_IN_FIVE}, "page")
+        for name in (UNSENT, DROPPED)
+    ),
+    itself(
+        "PrometheusConfigurationRefused",
+        [13],
+        [18],
+        {LOADED: level((1, 20), (0, 20), (1, 35))},
+        "ticket",
+    ),
+    Case(
+        "Prometheus: each part of its storage fails once, one after the other",
+        8 * BETWEEN,
+        {
+            BETWEEN * at + minute: (BROKEN,) if fires else ()
+            for at in range(1, 8)
+            for minute, fires in ((0, False), (5, True), (55, True), (65, False))
+        },
+        others={
+            "prometheus": {
+                name: growing((0, BETWEEN * at), (ONE, 1), (0, BETWEEN * (8 - at) - 1))
+                for at, name in enumerate(STORAGE, 1)
+            }
+        },
+        step="1m",
+        every="5m",
+    ),
+    Case(
+        "Prometheus: nothing fails",
+        STEPS,
+        {9: (), 29: ()},
+        others={
+            "prometheus": {
+                **dict.fromkeys((DROPPED, UNSENT, FAILED, MISSED, *STORAGE), growing((0, STEPS))),
+                LOADED: level((1, STEPS)),
+            }
+        },
+    ),
+    Case(
+        "Prometheus: everything fails of one of another job",
+        STEPS,
+        {29: ()},
+        others={
+            "stranger": {
+                **dict.fromkeys((DROPPED, UNSENT, FAILED, MISSED, *STORAGE), growing((1, STEPS))),
+                LOADED: level((0, STEPS)),
+            }
+        },
+    ),
+)
+
+PROMETHEUS = tuple(
+    replace(case, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData") for case in _EACH
+)
