@@ -15,7 +15,7 @@ from conftest import API, Measured, Metrics
 
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
-KINDS = "statefulsets,services,serviceaccounts,networkpolicies"
+KINDS = "statefulsets,services,serviceaccounts"
 REACH = """
 import socket, sys
 for target in sys.argv[1:]:
@@ -31,13 +31,19 @@ for target in sys.argv[1:]:
 @pytest.fixture
 def watched(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
     """The environment with collectors, Jaeger and Loki; without them afterwards."""
+    before = _policies(cluster)
     cluster.apply_with(tmp_path, "tracing", "logs")
     run("kubectl", "apply", "--kustomize", BESIDE)
     yield cluster
     run("kubectl", "delete", "--kustomize", BESIDE)
     cluster.apply_with(tmp_path)
+    cluster.kubectl("delete", *(_policies(cluster) - before))
     for part in PARTS:
         cluster.kubectl("delete", KINDS, f"--selector=app.kubernetes.io/name={part}")
+
+
+def _policies(cluster: Cluster) -> set[str]:
+    return set(cluster.kubectl("get", "networkpolicies", "--output=name").split())
 
 
 def answer(url: str, **parameters: str) -> Any:
