@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -95,13 +96,22 @@ def test_a_request_is_found(watched: Cluster, measured: Measured) -> None:
 
 
 def test_they_are_watched(watched: Cluster, metrics: Metrics, measured: Measured) -> None:
-    """Prometheus has each of them as a target, those of the nodes too, and each of them is up."""
-    expected = {"collector": 1, "jaeger": 1, "loki": 1, "node-logs": len(watched.nodes())}
-    for job, number in expected.items():
-        up = f'count(up{{job="{job}", namespace="{watched.namespace}"}} == 1)'
-        wait(f"{job} is up", lambda: metrics(up) == number, seconds=180)  # noqa: B023
-        assert metrics(f'count(up{{job="{job}"}})') == number
-    measured(f"{sum(expected.values())} targets, each of them up")
+    """Prometheus has each of them as a target, those of the nodes too, as well as its pod is.
+
+    Nodes that are one machine have one folder for what waits, so that one collector waits for it.
+    """
+    beside = Cluster(f"{watched.namespace}-logs")
+    homes = {"collector": watched, "jaeger": watched, "loki": watched, "node-logs": beside}
+    numbers = dict.fromkeys(homes, 1) | {"node-logs": len(watched.nodes())}
+
+    def is_seen(job: str) -> bool:
+        targets = f'up{{job="{job}", namespace="{watched.namespace}"}}'
+        counted = metrics(f"count({targets})"), metrics(f"sum({targets})")
+        return counted == (numbers[job], len(homes[job].ready(job))) and counted[1] > 0
+
+    for job in homes:
+        wait(f"{job} is seen", partial(is_seen, job), seconds=180)
+    measured(f"{sum(numbers.values())} targets, up where their pods are ready")
 
 
 def test_nobody_else_reaches_the_stores(watched: Cluster, measured: Measured) -> None:
