@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from conftest import Serve
+from manifests import one, render_with
 from prometheus_cases import PROMETHEUS
 from promtool import RULES
 from scraping import Labels, Prometheus, use
@@ -47,6 +48,8 @@ MADE = {"__name__", "alertname", "severity", "slo", "part"}
 
 RARE = {("status", "5xx"), ("outcome", "error")}
 """What a healthy service does not show."""
+
+ADAPTER = ROOT / "k8s/components/custom-metrics-hpa/adapter-rule.yaml"
 
 Seen = Mapping[str, list[Labels]]
 """Each series that there is, by its name."""
@@ -144,6 +147,7 @@ def test_rules_ask_for_what_there_is(service: Running, prometheus: Prometheus) -
     assert seen.keys() >= RECORDED
     assert strange(seen) == set()
     assert_a_renamed_metric_is_seen(seen)
+    assert_the_autoscaler_is_answered(prometheus)
     assert_nothing_fires(prometheus)
 
 
@@ -160,6 +164,19 @@ def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
     assert any("le=0.25" in fault for fault in unknown(bounds(), without_le))
     assert unknown(['credenza_database_up{job="credenza", stage="x"}'], seen)
     assert unknown(["sum by (handle) (http_requests_total)"], seen) == {"handle"}
+
+
+def assert_the_autoscaler_is_answered(prometheus: Prometheus) -> None:
+    """Fail unless the adapter's rule has a number, under the name that the autoscaler asks for."""
+    (rule,) = yaml.safe_load(ADAPTER.read_text())["rules"]["custom"]
+    series = rule["seriesQuery"].partition("{")[0]
+    parts = {"Series": series, "LabelMatchers": 'job="credenza"', "GroupBy": "instance"}
+    query = re.sub(r"<<\.(\w+)>>", lambda found: parts[found[1]], rule["metricsQuery"])
+    assert unknown([query], prometheus.seen()) == set()
+    assert len(prometheus.series(query)) == 1
+    name = re.sub(rule["name"]["matches"], rule["name"]["as"].replace("${1}", r"\1"), series)
+    scaler = one(render_with("custom-metrics-hpa", "staging"), "HorizontalPodAutoscaler")
+    assert name in {each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"][2:]}
 
 
 def assert_nothing_fires(prometheus: Prometheus) -> None:
