@@ -82,6 +82,19 @@ def test_a_request_is_found(stack: Stack, measured: Measured) -> None:
     measured(f"{len(sent)} requests: each line and each trace is there")
 
 
+def test_they_are_watched(stack: Stack, measured: Measured) -> None:
+    """Prometheus has each of them as a target, and each is up."""
+    address = f"{stack.url('PROMETHEUS')}/api/v1/targets"
+    expected = dict.fromkeys(("collector", "jaeger", "loki", "node-logs"), "up")
+
+    def seen() -> dict[str, str]:
+        found = httpx2.get(address, params={"state": "active"}).json()["data"]["activeTargets"]
+        return {each["labels"]["job"]: each["health"] for each in found}
+
+    wait("each of them is up", lambda: seen().items() >= expected.items(), seconds=PATIENCE)
+    measured(f"{len(expected)} targets, each of them up")
+
+
 def test_who_reaches_the_stores(stack: Stack, measured: Measured) -> None:
     """The service reaches the collector, and neither store."""
     said = stack.run(f"docker compose exec -T app python -c '{REACH}'")

@@ -188,7 +188,8 @@ def test_alerts_of_the_platform(
     seen = _seen("kube_pod_start_time") | _seen("kube_pod_init_container_status_ready")
     seen |= _seen("kube_pod_container_status_restarts_total") | _seen("kube_pod_status_phase")
     seen |= _seen("kube_deployment_spec_replicas") | _seen("kube_cronjob_created")
-    assert len(seen) == 6
+    seen |= _seen("kube_statefulset_replicas") | _seen("kube_statefulset_status_replicas_ready")
+    assert len(seen) == 8
     assert all(seen[name] == shown[name] for name in seen)
     for name, labels in _labels((ROOT / "tests/exposed/kubelet.prom").read_text()).items():
         assert _seen(name) == {name: labels}

@@ -121,10 +121,10 @@ def test_failed_request_ends_the_benchmark(own: str, corpus: Corpus, tmp_path: P
 
 
 @pytest.mark.parametrize(("program", "counted"), [("credenza", 1), ("bench.peers.uncounted", 0)])
-async def test_what_counts_nothing(
+async def test_requests_are_not_counted(
     postgres: Postgres, tmp_path: Path, program: str, counted: int
 ) -> None:
-    """The service that is measured without metrics answers as ever, and counts no request."""
+    """The service that is measured without the HTTP series answers as ever, and has none."""
     url = postgres.database(await create_migrated(postgres))
     command = (sys.executable, "-m", program)
     with running(tmp_path, "service", program=command, DATABASE_URL=url) as found:

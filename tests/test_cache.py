@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -332,6 +333,27 @@ async def test_a_redis_that_goes_is_counted_also_while_nobody_asks(valkey: Valke
         valkey.start()
         await until(lambda: one.value("credenza_cache_total", layer="redis", outcome="error") >= 1)
         await until(lambda: one.cache.answers)
+
+
+async def test_a_redis_that_refuses_commands_is_counted_once_an_attempt(valkey: Valkey) -> None:
+    """A connection that ends because a command has failed is no second failure."""
+    admin: Any = valkey.client()
+    replica = Replica(valkey)
+    admin.execute_command("ACL", "SETUSER", "default", "-@scripting")
+
+    def attempts() -> int:
+        found = admin.info("commandstats")
+        return int(found.get("cmdstat_subscribe", {"calls": 0})["calls"])
+
+    before = attempts()
+    await replica.cache.start()
+    try:
+        await until(lambda: attempts() >= before + 3)
+        counted = replica.value("credenza_cache_total", layer="redis", outcome="error")
+        assert 2 <= counted <= attempts() - before
+    finally:
+        await replica.cache.close()
+        admin.execute_command("ACL", "SETUSER", "default", "+@all")
 
 
 async def test_the_heartbeat_counts_from_the_start(valkey: Valkey) -> None:

@@ -18,7 +18,7 @@ from bench.processes import Served
 CREDENZA: Final = "credenza"
 UNCACHED: Final = "credenza without cache"
 TRACED: Final = "credenza, 1 in 100 traced"
-UNCOUNTED: Final = "credenza without metrics and traces"
+UNCOUNTED: Final = "credenza, requests not counted"
 ONE: Final = "credenza, 1 worker"
 TWO: Final = "credenza, 2 workers"
 CEILING: Final = "ceiling"

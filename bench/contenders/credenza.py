@@ -107,7 +107,7 @@ def traced(place: Place) -> Iterator[Contender]:
 
 @contextmanager
 def uncounted(place: Place) -> Iterator[Contender]:
-    """Start a second one like the first, which counts nothing."""
+    """Start a second one like the first, which counts no request."""
     program = (sys.executable, "-m", "bench.peers.uncounted")
     home = str(place.folder / "uncounted")
     with running(place.folder, "uncounted", program=program, CREDENZA_HOME=home) as found:

@@ -1,6 +1,6 @@
-"""The service without its metrics: what they cost a cached read is the difference.
+"""The service without the HTTP series: what they cost a cached read is the difference.
 
-A request leaves its record, of which the log line is made, and is counted nowhere. Run as
+A request leaves its record, of which the log line is made, and is not counted. Run as
 `python -m bench.peers.uncounted serve`.
 """
 

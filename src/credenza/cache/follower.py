@@ -36,7 +36,8 @@ class Follower:
 
     `on_up` is awaited when it is confirmed, before it counts; `on_beat` at each heartbeat;
     `on_change` gets each message; `on_down` is called at its end. `heartbeat` shows what `fresh` is
-    decided by, and `failures` counts the ends that nobody asked for.
+    decided by, and `failures` counts connections that cannot be made or are lost, each
+    attempt.
     """
 
     def __init__(
@@ -101,9 +102,9 @@ class Follower:
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _report(self, following: asyncio.Task[None]) -> None:
-        """Write one line an outage; commands that fail were counted where they did."""
+        """Write one line an outage; a command that failed (`Away`) was counted where it did."""
         error = None if following.cancelled() else following.exception()
-        if error is not None:
+        if error is not None and not isinstance(error, Away):
             self._failures.inc()
         if not self._reported:
             log.warning("no connection to Redis", reason=str(error or "commands fail"))
@@ -128,7 +129,7 @@ class Follower:
 
     def _take(self, answer: list[bytes] | None) -> None:
         if answer is None:
-            raise Away(f"no heartbeat was answered for {SILENT_SECONDS:g} s")
+            raise TimeoutError(f"no heartbeat was answered for {SILENT_SECONDS:g} s")
         if answer[0] == b"message":
             self._on_change(Change.parse(answer[2]))
         elif answer[0] == b"pong":
