@@ -16,7 +16,7 @@ from conftest import API, Measured, Metrics
 
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
-KINDS = "statefulsets,services,serviceaccounts"
+KINDS = "statefulsets,services,serviceaccounts,persistentvolumeclaims"
 REACH = """
 import socket, sys
 for target in sys.argv[1:]:
