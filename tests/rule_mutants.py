@@ -253,7 +253,7 @@ SAME: dict[str, str] = {
 
 
 def concerned(mutant: Mutant) -> tuple[Case, ...]:
-    """Return the cases that a fault could be seen in; first those of alerts that need the rule."""
+    """Return the cases that could see a fault: of alerts that need the rule, and short, first."""
     alerts = needing(mutant.rule)
     if mutant.file == "prometheus.yml":
         cases: tuple[Case, ...] = PROMETHEUS
@@ -266,7 +266,12 @@ def concerned(mutant: Mutant) -> tuple[Case, ...]:
     else:
         cases = (*SERVICE, *WITHOUT)
     of_text = TEXTS.get(mutant.rule, ("",))[0]
-    return tuple(sorted(cases, key=lambda case: (case.name != of_text, not case.alerts() & alerts)))
+    return tuple(
+        sorted(
+            cases,
+            key=lambda case: (case.name != of_text, not case.alerts() & alerts, case.steps),
+        )
+    )
 
 
 def needing(rule: str) -> set[str]:
