@@ -33,7 +33,7 @@ def _get(path: str, **parameters: str) -> Any:
         return json.load(answer)["data"]
 
 
-def _targets(job: str) -> dict[str, str]:
+def targets(job: str) -> dict[str, str]:
     """Return the health of each target of a job, by its address."""
     found = _get("targets", state="active")["activeTargets"]
     of_job = [each for each in found if each["labels"]["job"] == job]
@@ -53,7 +53,7 @@ def _status(address: str) -> int:
 
 
 def _is_up(job: str) -> bool:
-    return set(_targets(job).values()) == {"up"}
+    return set(targets(job).values()) == {"up"}
 
 
 def _told(alerts: str) -> set[str]:
@@ -84,14 +84,14 @@ def test_ports_of_nodes(cluster: Cluster, measured: Measured) -> None:
 
 def test_discovery(cluster: Cluster, measured: Measured) -> None:
     """Each replica is a target by itself, once; a third one and a roll-out are followed."""
-    wait("each replica is a target", lambda: _targets("credenza") == _replicas(cluster))
-    old = set(_targets("credenza"))
+    wait("each replica is a target", lambda: targets("credenza") == _replicas(cluster))
+    old = set(targets("credenza"))
     try:
         cluster.kubectl("scale", "deployment/credenza", "--replicas=3")
         cluster.rolled_out()
         wait(
             "the third one too",
-            lambda: len(_targets("credenza")) == 3 and _targets("credenza") == _replicas(cluster),
+            lambda: len(targets("credenza")) == 3 and targets("credenza") == _replicas(cluster),
             seconds=FOLLOWED,
         )
     finally:
@@ -100,10 +100,10 @@ def test_discovery(cluster: Cluster, measured: Measured) -> None:
     cluster.rolled_out()
     wait(
         "old ones have gone, new ones have come",
-        lambda: len(_targets("credenza")) == 2 and _targets("credenza") == _replicas(cluster),
+        lambda: len(targets("credenza")) == 2 and targets("credenza") == _replicas(cluster),
         seconds=FOLLOWED,
     )
-    new = set(_targets("credenza"))
+    new = set(targets("credenza"))
     assert not old & new
     measured(f"{len(old)} targets, then 3, then {len(new)} others, each replica once")
 
@@ -180,7 +180,7 @@ def test_alerts_of_the_platform(
     for job in ("kube-state-metrics", "kubelet"):
         wait(f"{job} is scraped", partial(_is_up, job), seconds=180)
     nodes = {pod["status"]["hostIP"] for pod in watched.get("pods")["items"]}
-    assert set(_targets("kubelet")) == {f"{node}:10250" for node in nodes}
+    assert set(targets("kubelet")) == {f"{node}:10250" for node in nodes}
     claims = _measured_claims(watched)
     assert measured_claim in claims
     wait("volumes are known", lambda: metrics("count(credenza:volume_free:ratio)") == len(claims))

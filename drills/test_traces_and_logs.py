@@ -4,15 +4,15 @@ import json
 import secrets
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
 from cluster import ROOT, Cluster, run, wait
+from test_observability import targets
 
-from conftest import API, Measured, Metrics
+from conftest import API, Measured
 
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
@@ -29,15 +29,15 @@ for target in sys.argv[1:]:
 """
 
 
-@pytest.fixture
-def watched(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def watched(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The environment with collectors, Jaeger and Loki; without them afterwards."""
-    before = _policies(cluster)
-    cluster.apply_with(tmp_path, "tracing", "logs")
+    before, folder = _policies(cluster), tmp_path_factory.mktemp("watched")
+    cluster.apply_with(folder, "tracing", "logs")
     run("kubectl", "apply", "--kustomize", BESIDE)
     yield cluster
     run("kubectl", "delete", "--kustomize", BESIDE)
-    cluster.apply_with(tmp_path)
+    cluster.apply_with(folder)
     cluster.kubectl("delete", *(_policies(cluster) - before))
     for part in PARTS:
         cluster.kubectl("delete", KINDS, f"--selector=app.kubernetes.io/name={part}")
@@ -95,7 +95,7 @@ def test_a_request_is_found(watched: Cluster, measured: Measured) -> None:
     measured(f"{len(sent)} requests to {len(replicas)} replicas: each line and each trace is there")
 
 
-def test_they_are_watched(watched: Cluster, metrics: Metrics, measured: Measured) -> None:
+def test_they_are_watched(watched: Cluster, measured: Measured) -> None:
     """Prometheus has each of them as a target, those of the nodes too, as well as its pod is.
 
     Nodes that are one machine have one folder for what waits, so that one collector waits for it.
@@ -105,9 +105,9 @@ def test_they_are_watched(watched: Cluster, metrics: Metrics, measured: Measured
     numbers = dict.fromkeys(homes, 1) | {"node-logs": len(watched.nodes())}
 
     def is_seen(job: str) -> bool:
-        targets = f'up{{job="{job}", namespace="{watched.namespace}"}}'
-        counted = metrics(f"count({targets})"), metrics(f"sum({targets})")
-        return counted == (numbers[job], len(homes[job].ready(job))) and counted[1] > 0
+        found = list(targets(job).values())
+        ready = len(homes[job].ready(job))
+        return len(found) == numbers[job] and found.count("up") == ready > 0
 
     for job in homes:
         wait(f"{job} is seen", partial(is_seen, job), seconds=180)
