@@ -26,6 +26,18 @@ from service_cases import SERVICE, WITHOUT
 from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 
+KINDS = {
+    "SHORT": SHORT,
+    "BOUNDS": BOUNDS,
+    "LONG": LONG,
+    "SERVICE": SERVICE,
+    "WITHOUT": WITHOUT,
+    "PLATFORM": PLATFORM,
+    "OBSERVERS": OBSERVERS,
+    "PROMETHEUS": PROMETHEUS,
+}
+"""All cases."""
+
 WORKERS = 2
 """How many faults are tried at once."""
 
@@ -213,7 +225,8 @@ CHANGES: dict[str, Others] = {
     r"(?<=or )0(?= \* (?:count|absent))": _other_numbers,
     r"(?<=ratio_rate)\w+(?=\{| >)": _other_windows,
     r"(?<=\[)\w+(?=\])": _other_windows,
-    r" offset 5m": _nothing,
+    r" offset \d+m": _nothing,
+    r" == 1(?=\n)": _nothing,
     r"(?<=by \()[\w, ]+(?=\))": _fewer_labels,
     rf'(?<=[{{,])\s*(?:{MATCHED})[=!~]+"[^"]+",?': _nothing,
     r"\n        for: \w+": _other_waits,
@@ -310,7 +323,7 @@ def main() -> int:
     A case that has seen a fault of a rule is the first to be tried with the next one of that rule.
     Where a case fails without any fault, it would seem to see all of them: none is tried then.
     """
-    for cases in (BOUNDS, SHORT, LONG, SERVICE, WITHOUT, PLATFORM, PROMETHEUS):
+    for cases in KINDS.values():
         if wrong := promtool(cases):
             sys.stdout.write(wrong)
             return 2

@@ -16,30 +16,14 @@ import yaml
 
 from alert_texts import TEXTS
 from manifests import ROOT, one, render
-from observer_cases import OBSERVERS
-from platform_cases import PLATFORM
-from prometheus_cases import PROMETHEUS
 from promtool import ALERTS, EVERY, RULE_FILES, RULES, promtool
 from rule_cases import Case
-from rule_mutants import killer, mutants
-from service_cases import SERVICE, WITHOUT
-from slo_bounds import BOUNDS
-from slo_cases import LONG, SHORT
+from rule_mutants import KINDS, killer, mutants
 from test_compose import mounts
 
 MONITORING = ROOT / "monitoring/prometheus"
 SECTIONS = ["What it means", "First look", "How to fix it", "How to test it"]
 RUNBOOKS = "https://git.example.com/credenza/blob/main/docs/runbooks/"
-KINDS = {
-    "SHORT": SHORT,
-    "BOUNDS": BOUNDS,
-    "LONG": LONG,
-    "SERVICE": SERVICE,
-    "WITHOUT": WITHOUT,
-    "PLATFORM": PLATFORM,
-    "OBSERVERS": OBSERVERS,
-    "PROMETHEUS": PROMETHEUS,
-}
 PARTS = {
     f"{name}-{at}": cases[at : at + 12]
     for name, cases in KINDS.items()
@@ -294,8 +278,12 @@ FAULTS = {
         "there was never one",
     ),
     "old failures are new ones": (
-        *("credenza:loki_discarded:count10m", "'and on (job, namespace, instance) up"),
+        *("credenza:loki_discarded:count10m", "'and on (job, namespace, instance) (up"),
         "Prometheus has just begun, and Loki refused lines long ago",
+    ),
+    "what was down then began then": (
+        *("credenza:loki_discarded:count10m", "'== 1' is ''"),
+        "Loki was down for three minutes, and refused lines long ago",
     ),
     "reasons are mixed": (
         *("credenza:loki_discarded:count10m", "'job, namespace, reason' is 'job, namespace'"),

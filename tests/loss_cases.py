@@ -1,0 +1,169 @@
+"""Cases of what is lost on the way to Jaeger and Loki, and of what these do not keep.
+
+tests/observer_cases.py has them among its own.
+"""
+
+from dataclasses import replace
+
+from observer_series import (
+    DISK,
+    EVER,
+    FLUSHES,
+    LOST,
+    NEVER,
+    NOT_STORED,
+    REFUSED,
+    REFUSED_BY_JAEGER,
+    STEPS,
+    answered,
+    case,
+    discarded,
+    first,
+    of,
+    some,
+)
+from rule_cases import level
+
+AWAY = level((1, 40), (0, 6), (1, STEPS - 46))
+BEFORE = f"{level((500, 40))} stale _x5 {level((500, STEPS - 46))}"
+LOSES = of("CollectorLosesData", "collector")
+LOSES_LINES = of("CollectorLosesData", "node-logs")
+
+LOSSES = (
+    case(
+        "spans are refused",
+        {19: (), 25: (LOSES,), 32: ()},
+        collector={"up": EVER, REFUSED: some(12)},
+    ),
+    case("a few spans are refused", {25: ()}, collector={"up": EVER, REFUSED: some(8)}),
+    case(
+        "some spans are refused, and as many were not sent",
+        {25: (LOSES,)},
+        collector={"up": EVER, REFUSED: some(8), LOST["collector"]: some(8)},
+    ),
+    *(
+        each
+        for job, told in (("collector", LOSES), ("node-logs", LOSES_LINES))
+        for key in [job.replace("-", "_")]
+        for each in (
+            case(
+                f"{job}: the first failures",
+                {19: (), 21: (told,), 28: (told,), 32: ()},
+                **{key: {"up": EVER, LOST[job]: first(12)}},
+            ),
+            case(
+                f"{job}: the first few failures",
+                {21: (), 32: ()},
+                **{key: {"up": EVER, LOST[job]: first(8)}},
+            ),
+            case(
+                f"{job}: more failures",
+                {19: (), 21: (told,), 32: ()},
+                **{key: {"up": EVER, LOST[job]: some(12)}},
+            ),
+            case(
+                f"{job}: a few more failures", {21: ()}, **{key: {"up": EVER, LOST[job]: some(8)}}
+            ),
+            case(
+                f"{job}: Prometheus has just begun, and failures are long ago",
+                {2: (), 8: (), 58: ()},
+                **{key: {"up": EVER, LOST[job]: level((100, STEPS))}},
+            ),
+            case(
+                f"{job} was down for three minutes, and failures are long ago",
+                dict.fromkeys(range(29, 36), ()),
+                **{key: {"up": AWAY, LOST[job]: BEFORE}},
+            ),
+        )
+    ),
+    case(
+        "Loki refuses lines, and so the collector cannot send them: one ticket",
+        {21: (of("LokiRefusesLines", "loki", "instance", reason="line_too_long"),)},
+        loki={"up": EVER, discarded("line_too_long"): some(12)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+    ),
+    case(
+        "Loki refuses a few lines, and the collector loses more",
+        {21: (LOSES_LINES,)},
+        loki={"up": EVER, discarded("line_too_long"): some(8)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+    ),
+    case(
+        "Loki refuses lines, and spans are lost too",
+        {21: (LOSES, of("LokiRefusesLines", "loki", "instance", reason="line_too_long"))},
+        loki={"up": EVER, discarded("line_too_long"): some(12)},
+        collector={"up": EVER, LOST["collector"]: some(12)},
+    ),
+)
+
+OLD = of("LokiRefusesLines", "loki", "instance", reason="greater_than_max_sample_age")
+OLD_LINES = discarded("greater_than_max_sample_age")
+FAILS = of("LokiFails", "loki", "instance")
+
+STORES = (
+    case(
+        "the first lines that are too old",
+        {19: (), 21: (OLD,), 32: ()},
+        loki={"up": EVER, OLD_LINES: first(12)},
+    ),
+    case(
+        "more lines are too old",
+        {19: (), 21: (OLD,), 32: ()},
+        loki={"up": EVER, OLD_LINES: some(12)},
+    ),
+    case(
+        "a few lines are refused for each of two reasons",
+        {21: (), 32: ()},
+        loki={"up": EVER, OLD_LINES: first(8), discarded("line_too_long"): some(8)},
+    ),
+    case(
+        "Prometheus has just begun, and Loki refused lines long ago",
+        {2: (), 8: ()},
+        loki={"up": EVER, OLD_LINES: level((100, STEPS))},
+    ),
+    case(
+        "Loki was down for three minutes, and refused lines long ago",
+        dict.fromkeys(range(29, 36), ()),
+        loki={"up": AWAY, OLD_LINES: BEFORE},
+    ),
+    case(
+        "Loki answers 503",
+        {24: (), 26: (FAILS,), 32: ()},
+        loki={"up": EVER, answered("503"): some(12)},
+    ),
+    case("Loki answers 503 a few times", {26: ()}, loki={"up": EVER, answered("503"): some(8)}),
+    case(
+        "Loki is not ready, and clients ask in vain for what is wrong",
+        {26: ()},
+        loki={"up": EVER, answered("503", "ready", "GET"): some(200), answered("400"): some(12)},
+    ),
+    *(
+        each
+        for name in (DISK, FLUSHES)
+        for each in (
+            case(
+                f"{name} grows", {24: (), 26: (FAILS,), 32: ()}, loki={"up": EVER, name: some(0.5)}
+            ),
+            case(f"{name} is what it was", {26: ()}, loki={"up": EVER, name: NEVER}),
+        )
+    ),
+    *(
+        replace(
+            each,
+            values={'count(credenza:collector_lost:count10m{job="jaeger"}) or vector(0)': 0},
+        )
+        for each in (
+            case(
+                "Jaeger does not store what it is given",
+                {24: (), 26: (of("JaegerFails", "jaeger", "instance"),), 32: ()},
+                jaeger={"up": EVER, NOT_STORED: some(12), REFUSED_BY_JAEGER: some(12)},
+            ),
+            case(
+                "Jaeger's count of what it does not store begins",
+                {26: ()},
+                jaeger={"up": EVER, NOT_STORED: first(12)},
+            ),
+        )
+    ),
+    case("Jaeger does not store a few spans", {26: ()}, jaeger={"up": EVER, NOT_STORED: some(8)}),
+)
