@@ -208,6 +208,19 @@ SHORT = (
         rate=0,
     ),
     Case(
+        "a process was down for three minutes, and failed long ago",
+        60,
+        dict.fromkeys((14, 16, 18, 20), ()),
+        others={
+            "second": {
+                "up": level((1, 20), (0, 6), (1, 34)),
+                "process_start_time_seconds": f"{level((-86400, 20))} stale _x5 {level((-86400, 34))}",
+                requests("GET", "5xx"): f"{level((41, 20))} stale _x5 {level((41, 34))}",
+            }
+        },
+        rate=0,
+    ),
+    Case(
         "staging fails, and production does not",
         40,
         {
