@@ -1,16 +1,21 @@
 """Who watches is watched: a collector that sends nothing is told of, and each part is scraped."""
 
+import re
 from typing import Any
 
 from observe.conftest import Say, Stack
 from observe.looking import Mark, page_of, without_spans
 from observe.processes import steady_port
 from servers import until
-from test_observer_metrics import NAME, OBSERVER_RULES
+from test_observer_metrics import JOBS, NAME, OBSERVER_RULES, exposed
 
 ALERT = "CollectorSendsNothing"
 REQUESTS = 20
-RARE = {"otelcol_exporter_send_failed_log_records_total", "loki_discarded_samples_total"}
+RARE = {
+    ("collector", "otelcol_exporter_send_failed_spans_total"),
+    ("node-logs", "otelcol_exporter_send_failed_log_records_total"),
+    ("loki", "loki_discarded_samples_total"),
+}
 """What nobody shows before it has happened; tests/exposed has it."""
 
 
@@ -43,13 +48,30 @@ def test_each_part_is_scraped(stack: Stack) -> None:
     until(lambda: health() == [(job, "up") for job in jobs], f"{jobs} are up")
 
 
+def asked() -> set[tuple[str, str]]:
+    """Return what their rules ask for, by job; where no job is named, of those that show it."""
+    text = " ".join(rule["expr"] for rule in OBSERVER_RULES)
+    found = {
+        (job, name)
+        for name, jobs in re.findall(rf'({NAME.pattern})\{{[^}}]*job=~?"([^"]+)"', text)
+        for job in jobs.split("|")
+    }
+    others = set(NAME.findall(text)) - {name for _, name in found}
+    return found | {(job, name) for job in JOBS for name in others & exposed(job).keys()}
+
+
 def test_their_rules_ask_for_what_there_is(stack: Stack) -> None:
-    """Each name that rules about them ask for is one that Prometheus has, but for failures."""
-    asked = {name for rule in OBSERVER_RULES for name in NAME.findall(rule["expr"])}
+    """Each name that rules about them ask a job for is one that Prometheus has of it."""
     mark = Mark.new()
     with stack.service.client() as client:
         client.get("/v1/data/asked", headers=mark.fields).raise_for_status()
-    until(lambda: asked - stack.prometheus.seen().keys() <= RARE, f"series of {asked}")
+
+    def missing() -> set[tuple[str, str]]:
+        seen = stack.prometheus.seen()
+        there = {(each.get("job", ""), name) for name, series in seen.items() for each in series}
+        return asked() - there - RARE
+
+    until(lambda: not missing(), "a series of each name")
 
 
 def test_a_collector_that_sends_nothing_is_a_ticket(stack: Stack, say: Say) -> None:
