@@ -182,12 +182,12 @@ TEXTS: dict[str, tuple[str, ...]] = {
         "Loki refused 12 lines in 10 minutes: greater_than_max_sample_age.",
     ),
     "LokiFails": (
-        "Loki answers 503",
-        "Loki failed 12 times in 10 minutes to answer, or to write to its disk.",
+        "Loki answers 503 on and on",
+        "Loki failed 5 times: in 2 minutes to answer, or in 10 minutes to write to its disk.",
     ),
     "JaegerFails": (
-        "Jaeger does not store what it is given",
-        "Jaeger failed to store 12 spans in 10 minutes.",
+        "Jaeger does not store what it is given, again and again",
+        "Jaeger failed to store 2 spans in 2 minutes.",
     ),
     "AlertmanagerNotificationsFail": (
         "PagerDuty fails three times",

@@ -13,16 +13,16 @@ from observer_series import (
     NEVER,
     NOT_STORED,
     REFUSED,
-    REFUSED_BY_JAEGER,
     STEPS,
     answered,
     case,
     discarded,
     first,
+    lasting,
     of,
     some,
 )
-from rule_cases import level
+from rule_cases import growing, level
 
 AWAY = level((1, 40), (0, 6), (1, STEPS - 46))
 BEFORE = f"{level((500, 40))} stale _x5 {level((500, STEPS - 46))}"
@@ -58,11 +58,11 @@ LOSSES = (
             ),
             case(
                 f"{job}: more failures",
-                {19: (), 21: (told,), 32: ()},
+                {19: (), 22: (told,), 32: ()},
                 **{key: {"up": EVER, LOST[job]: some(12)}},
             ),
             case(
-                f"{job}: a few more failures", {21: ()}, **{key: {"up": EVER, LOST[job]: some(8)}}
+                f"{job}: a few more failures", {22: ()}, **{key: {"up": EVER, LOST[job]: some(8)}}
             ),
             case(
                 f"{job}: Prometheus has just begun, and failures are long ago",
@@ -83,14 +83,20 @@ LOSSES = (
         node_logs={"up": EVER, LOST["node-logs"]: some(12)},
     ),
     case(
+        "the same, and Prometheus hears of it from the collector a minute before",
+        {21: (), 22: (of("LokiRefusesLines", "loki", "instance", reason="line_too_long"),)},
+        loki={"up": EVER, discarded("line_too_long"): some(12, 21)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+    ),
+    case(
         "Loki refuses a few lines, and the collector loses more",
-        {21: (LOSES_LINES,)},
+        {22: (LOSES_LINES,)},
         loki={"up": EVER, discarded("line_too_long"): some(8)},
         node_logs={"up": EVER, LOST["node-logs"]: some(12)},
     ),
     case(
         "Loki refuses lines, and spans are lost too",
-        {21: (LOSES, of("LokiRefusesLines", "loki", "instance", reason="line_too_long"))},
+        {22: (LOSES, of("LokiRefusesLines", "loki", "instance", reason="line_too_long"))},
         loki={"up": EVER, discarded("line_too_long"): some(12)},
         collector={"up": EVER, LOST["collector"]: some(12)},
     ),
@@ -99,6 +105,7 @@ LOSSES = (
 OLD = of("LokiRefusesLines", "loki", "instance", reason="greater_than_max_sample_age")
 OLD_LINES = discarded("greater_than_max_sample_age")
 FAILS = of("LokiFails", "loki", "instance")
+JAEGER_FAILS = of("JaegerFails", "jaeger", "instance")
 
 STORES = (
     case(
@@ -127,15 +134,28 @@ STORES = (
         loki={"up": AWAY, OLD_LINES: BEFORE},
     ),
     case(
-        "Loki answers 503",
-        {24: (), 26: (FAILS,), 32: ()},
-        loki={"up": EVER, answered("503"): some(12)},
+        "Loki answers 503 on and on",
+        {26: (), 28: (FAILS,), 58: (FAILS,)},
+        loki={"up": EVER, answered("503"): lasting(1.25)},
     ),
-    case("Loki answers 503 a few times", {26: ()}, loki={"up": EVER, answered("503"): some(8)}),
+    case(
+        "Loki answers 503 each half a minute",
+        {28: (), 58: ()},
+        loki={"up": EVER, answered("503"): lasting(1)},
+    ),
+    case(
+        "Loki answers 503 many times at once",
+        {21: (), 26: (), 29: ()},
+        loki={"up": EVER, answered("503"): some(100)},
+    ),
     case(
         "Loki is not ready, and clients ask in vain for what is wrong",
-        {26: ()},
-        loki={"up": EVER, answered("503", "ready", "GET"): some(200), answered("400"): some(12)},
+        {28: ()},
+        loki={
+            "up": EVER,
+            answered("503", "ready", "GET"): lasting(50),
+            answered("400"): lasting(3),
+        },
     ),
     *(
         each
@@ -154,9 +174,18 @@ STORES = (
         )
         for each in (
             case(
-                "Jaeger does not store what it is given",
-                {24: (), 26: (of("JaegerFails", "jaeger", "instance"),), 32: ()},
-                jaeger={"up": EVER, NOT_STORED: some(12), REFUSED_BY_JAEGER: some(12)},
+                "Jaeger does not store what it is given, again and again",
+                {24: (), 26: (JAEGER_FAILS,), 58: (JAEGER_FAILS,)},
+                jaeger={
+                    "up": EVER,
+                    NOT_STORED: growing((0, 40), *(((1, 1), (0, 2)) * 26), (0, STEPS - 118)),
+                    REFUSED: lasting(12),
+                },
+            ),
+            case(
+                "Jaeger does not store many spans at once",
+                {21: (), 26: (), 29: ()},
+                jaeger={"up": EVER, NOT_STORED: some(100)},
             ),
             case(
                 "Jaeger's count of what it does not store begins",
@@ -165,5 +194,4 @@ STORES = (
             ),
         )
     ),
-    case("Jaeger does not store a few spans", {26: ()}, jaeger={"up": EVER, NOT_STORED: some(8)}),
 )

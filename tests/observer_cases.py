@@ -5,7 +5,7 @@ Each one gives series of collectors, Jaeger, Loki or Alertmanager. They run with
 
 from dataclasses import replace
 
-from loss_cases import FAILS, LOSES, LOSSES, OLD, OLD_LINES, STORES
+from loss_cases import FAILS, JAEGER_FAILS, LOSES, LOSSES, OLD, OLD_LINES, STORES
 from observer_series import (
     ALWAYS,
     DISK,
@@ -121,6 +121,7 @@ _QUEUES = tuple(
     )
 )
 
+
 def untold(integration: str) -> Firing:
     """Return the alert of an integration that fails."""
     name = "AlertmanagerNotificationsFail"
@@ -189,8 +190,7 @@ ALL = (
     *(of("ObserverDown", job) for job in ("jaeger", "loki", "node-logs")),
     *(of("CollectorSendsNothing", job, **QUEUES[job]) for job in SENT),
     *(of("CollectorQueueFills", job, **QUEUES[job]) for job in SENT),
-    *(LOSES, OLD, FAILS),
-    of("JaegerFails", "jaeger", "instance"),
+    *(LOSES, OLD, FAILS, JAEGER_FAILS),
     untold("pagerduty"),
     of("AlertmanagerConfigurationRefused", "alertmanager"),
 )

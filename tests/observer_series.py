@@ -11,7 +11,6 @@ JAEGER = 'exporter="otlp_http/jaeger"'
 LOKI = 'exporter="otlp_http/loki"'
 TO_JAEGER = f'{{{JAEGER},server_address="jaeger",server_port="4318",url_path="/v1/traces"}}'
 TO_LOKI = f'{{{LOKI},server_address="loki",server_port="3100",url_path="/otlp/v1/logs"}}'
-SCOPE = 'otel_scope_name="x",otel_scope_schema_url="",otel_scope_version=""'
 
 SENT = {
     "collector": f"otelcol_exporter_sent_spans_total{TO_JAEGER}",
@@ -22,12 +21,7 @@ LOST = {
     "node-logs": f"otelcol_exporter_send_failed_log_records_total{TO_LOKI}",
 }
 REFUSED = 'otelcol_receiver_refused_spans_total{receiver="otlp",transport="http"}'
-REFUSED_BY_JAEGER = (
-    f'otelcol_receiver_refused_spans_total{{{SCOPE},receiver="otlp",transport="http"}}'
-)
-NOT_STORED = (
-    f'otelcol_exporter_send_failed_spans_total{{exporter="jaeger_storage_exporter",{SCOPE}}}'
-)
+NOT_STORED = 'otelcol_exporter_send_failed_spans_total{exporter="jaeger_storage_exporter"}'
 DISK = "loki_ingester_wal_disk_full_failures_total"
 FLUSHES = "loki_ingester_chunks_flush_failures_total"
 RELOADED = "alertmanager_config_last_reload_successful"
@@ -79,6 +73,11 @@ def of(name: str, target: str, *without: str, severity: str = "ticket", **labels
 def some(count: float, minute: int = 20) -> str:
     """Return a counter that grows by so many at a minute."""
     return growing((0, 2 * minute), (count, 1), (0, STEPS - 2 * minute - 1))
+
+
+def lasting(count: float, minute: int = 20) -> str:
+    """Return a counter that grows by so many at each step from a minute on."""
+    return growing((0, 2 * minute), (count, STEPS - 2 * minute))
 
 
 def first(count: float, minute: int = 20) -> str:

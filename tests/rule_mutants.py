@@ -49,6 +49,7 @@ OF_PLATFORM = {
 """Where alerts of platform.yml begin, in targets.yml."""
 
 WINDOWS = {
+    "2m": "10m",
     "5m": "1h",
     "30m": "6h",
     "1h": "5m",

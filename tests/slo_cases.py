@@ -214,7 +214,7 @@ SHORT = (
         others={
             "second": {
                 "up": level((1, 20), (0, 6), (1, 34)),
-                "process_start_time_seconds": f"{level((-86400, 20))} stale _x5 {level((-86400, 34))}",
+                "process_start_time_seconds": level((-86400, 60)),
                 requests("GET", "5xx"): f"{level((41, 20))} stale _x5 {level((41, 34))}",
             }
         },
