@@ -57,6 +57,7 @@ def _ticket(name: str = "", **labels: str) -> Labels:
 
 
 DATABASE, DOWN, TARGET = "CredenzaDatabaseUnreachable", "CredenzaDown", "TargetDown"
+REPLICAS = "CredenzaStatefulSetReplicasMissing"
 FOLLOWING = ("DatabaseErrors", "GroupsWait", "PoolExhausted", "PoolWaits", "RefusesRequests")
 CASES = [
     Case(True, _page(slo="reads"), _ticket(slo="reads")),
@@ -111,6 +112,20 @@ CASES = [
             Case(False, _ticket("Another") | {"job": store}, waits),
             Case(False, down, waits | {"job": others}),
             Case(False, down, _ticket("CollectorQueueFills") | {"job": collector}),
+        )
+    ),
+    *(
+        case
+        for job, another in (("jaeger", "loki"), ("loki", "collector"), ("collector", "jaeger"))
+        for down in [_ticket("ObserverDown") | {"job": job}]
+        for missing in [{"alertname": REPLICAS, "severity": "ticket", "statefulset": job}]
+        for case in (
+            Case(True, down, missing),
+            Case(False, down, missing, same_namespace=False),
+            Case(False, down, missing | {"statefulset": another}),
+            Case(False, down, missing | {"statefulset": "prometheus"}),
+            Case(False, down, missing | {"alertname": "CredenzaVolumeFills"}),
+            Case(False, down | {"alertname": "CollectorQueueFills"}, missing),
         )
     ),
 ]
@@ -271,5 +286,12 @@ def test_alerts_that_inhibition_names_exist() -> None:
     texts = [path.read_text() for path in (ROOT / "monitoring/prometheus/rules").glob("*.y*ml")]
     groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
     names = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
-    named = {DATABASE, DOWN, TARGET, "Watchdog", *(f"Credenza{name}" for name in FOLLOWING)}
+    named = {
+        DATABASE,
+        DOWN,
+        TARGET,
+        REPLICAS,
+        "Watchdog",
+        *(f"Credenza{name}" for name in FOLLOWING),
+    }
     assert named - names == set()
