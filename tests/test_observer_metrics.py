@@ -6,7 +6,6 @@ wrong. `make observe` asks the real ones again.
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
@@ -185,14 +184,16 @@ def test_collectors_of_nodes_are_found_by_name(environment: str) -> None:
     file = one(objects, "ConfigMap", "prometheus-config")["data"]["scrape-node-logs.yml"]
     assert "NAMESPACE" not in file
     (job,) = yaml.safe_load(file)["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
+    found, other = job["dns_sd_configs"]
     assert (job["job_name"], found["names"]) == ("node-logs", [f"node-logs.{space}.svc"])
+    assert (found["type"], other) == ("A", found | {"type": "AAAA"})
     (relabelled,) = job["relabel_configs"]
     name = re.fullmatch(relabelled["regex"], found["names"][0])
     assert name is not None
     assert (relabelled["target_label"], name[1]) == ("namespace", f"credenza-{environment}")
     service = one(beside, "Service", "node-logs")["spec"]
     assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert service.get("ipFamilyPolicy") == "SingleStack"  # with both, each would be scraped twice
     (made,) = selected(beside, {"matchLabels": service["selector"]})
     assert {"name": "metrics", "containerPort": found["port"]} in _ports(made)
     assert ("node-logs", found["port"]) in reached_by_prometheus(objects)
@@ -220,6 +221,6 @@ def test_collectors_of_nodes_are_found_by_name(environment: str) -> None:
 
 def test_jobs_of_rules_are_those_of_the_cases() -> None:
     """Rules name no job that cases do not have, and each that is scraped is named."""
-    text: Any = " ".join(rule["expr"] for rule in OBSERVER_RULES)
+    text = " ".join(rule["expr"] for rule in OBSERVER_RULES)
     named = {part for value in re.findall(r'job=~?"([^"]+)"', text) for part in value.split("|")}
     assert named == set(JOBS) <= TARGETS.keys()
