@@ -6,6 +6,10 @@ RECEIVER = '{alertmanager="http://alertmanager:9093/api/v2/alerts"}'
 BURNS = "burns its error budget"
 BEGAN = "The backup that began at"
 LACKS = "Rules have no data for"
+DOWN = (
+    "jaeger jaeger-0:1 is not there: up is 0.",
+    "loki is not there: up is 0.",
+)
 
 TEXTS: dict[str, tuple[str, ...]] = {
     "CredenzaAvailabilityBurnsFast": (
@@ -161,10 +165,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         "heartbeats are answered late, and the near cache is not used",
         "10.0.0.1:8001 has its last sign from Redis 1.5s ago, most of the time.",
     ),
-    "ObserverDown": (
-        "collector is down for 8 minutes",
-        "collector collector-0:1 is not there: up is 0.",
-    ),
+    "ObserverDown": ("Loki is gone, and Jaeger is down", *DOWN),
     "CollectorSendsNothing": (
         "collector sends nothing any more, and one waits",
         "1 spans or lines wait in collector collector-0:1, and none was sent within 10 minutes.",

@@ -66,6 +66,12 @@ _DOWN = (
         node_logs={"up": DOWN},
         second_node_logs={"up": EVER},
     ),
+    case(
+        "Loki is gone, and Jaeger is down",
+        {16: (of("ObserverDown", "jaeger"), of("ObserverDown", "loki", "instance"))},
+        jaeger={"up": DOWN},
+        loki={"up": GONE},
+    ),
     case("all are there", {58: ()}, **{job.replace("-", "_"): {"up": EVER} for job in KEPT}),
     case(
         "Alertmanager is down: it could not tell", {58: ()}, alertmanager={"up": level((0, STEPS))}
@@ -202,6 +208,14 @@ _EACH = (
         STEPS,
         {58: ()},
         others={f"others-{job}": series for job, series in SICK.items()},
+    ),
+    Case(
+        "another job shows the same, and is as sick",
+        STEPS,
+        {58: ()},
+        others={
+            "stranger": {name: one for series in SICK.values() for name, one in series.items()}
+        },
     ),
     *(_DOWN + _QUEUES + LOSSES + STORES + _ALERTMANAGER),
 )
