@@ -13,7 +13,7 @@ import yaml
 from charts import ENVIRONMENTS, template
 from manifests import ROOT, Object, kustomize, load, one, render_with, selected
 from observer_cases import OBSERVERS
-from promtool import RULES
+from promtool import RULE_FILES
 from rule_cases import BY, TARGETS
 from test_rules_contract import MADE, MATCHER, OF_TARGETS
 from test_traces_and_logs import BESIDE, MONITORING
@@ -22,7 +22,7 @@ EXPOSED = ROOT / "tests/exposed"
 JOBS = ("alertmanager", "collector", "jaeger", "loki", "node-logs")
 NAME = re.compile(r"(?<![\w:])(?:otelcol|loki|alertmanager)_\w+(?![\w:])")
 SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.MULTILINE)
-OBSERVER_RULES = yaml.safe_load((RULES / "observers.yml").read_text())["groups"][0]["rules"]
+OBSERVER_RULES = RULE_FILES["observers.yml"]["groups"][0]["rules"]
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in OBSERVER_RULES if "alert" in rule]
 
 Seen = dict[str, list[dict[str, str]]]

@@ -18,7 +18,7 @@ import yaml
 import manifests
 from manifests import OVERLAYS, ROOT, Object, admitted, one, render_with
 from platform_cases import PLATFORM
-from promtool import RULES
+from promtool import RULE_FILES
 from scraping import Prometheus
 from servers import until
 from test_rules_contract import MATCHER, OF_TARGETS
@@ -32,7 +32,7 @@ SCRAPED = {
 }
 NAME = re.compile(r"\b(?:kube|kubelet|certmanager)_\w+")
 SERIES = re.compile(r"^(\w+)\{(.*)\} \S+$", re.MULTILINE)
-PLATFORM_RULES = yaml.safe_load((RULES / "platform.yml").read_text())["groups"][0]["rules"]
+PLATFORM_RULES = RULE_FILES["platform.yml"]["groups"][0]["rules"]
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in PLATFORM_RULES if "alert" in rule]
 NAMESPACE = "credenza-staging"
 

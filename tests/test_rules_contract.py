@@ -14,7 +14,7 @@ import yaml
 from conftest import Serve
 from manifests import one, render_with
 from prometheus_cases import PROMETHEUS
-from promtool import RULES
+from promtool import RULE_FILES
 from scraping import Labels, Prometheus, use
 from servers import free_port, until
 from service import Running
@@ -23,10 +23,9 @@ from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_docs import ROOT
 
-FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))}
-EVERY = [
+OWN = [
     rule
-    for name, file in FILES.items()
+    for name, file in RULE_FILES.items()
     if name not in {"platform.yml", "observers.yml"}
     for group in file["groups"]
     for rule in group["rules"]
@@ -34,8 +33,8 @@ EVERY = [
 """All but those that test_platform_metrics.py and test_observer_metrics.py hold against sources."""
 
 CASES = (*SHORT, *BOUNDS, *LONG, *SERVICE, *PROMETHEUS)
-RECORDED = {rule["record"] for rule in EVERY if "record" in rule}
-PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in EVERY if "alert" in rule]
+RECORDED = {rule["record"] for rule in OWN if "record" in rule}
+PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in OWN if "alert" in rule]
 SELECTOR = re.compile(
     r"\b(?P<name>(?:credenza|http|process|prometheus)(?:_\w+|:[\w:]+)|up)\b(?:\{(?P<labels>[^}]*)\})?"
 )
@@ -97,14 +96,14 @@ def _unknown(text: str, seen: Seen) -> Iterator[str]:
 
 def told() -> list[str]:
     """Return all expressions of rules, and the pages that tell what to ask."""
-    return [rule["expr"] for rule in EVERY] + [page.read_text() for page in PAGES]
+    return [rule["expr"] for rule in OWN] + [page.read_text() for page in PAGES]
 
 
 def bounds() -> list[str]:
     """Return the buckets that the bounds of the SLOs choose, as selectors."""
     metric = "http_request_duration_seconds_bucket"
     metrics = {"freshness": "credenza_cache_invalidation_seconds_bucket"}
-    rules = [rule["labels"] for rule in EVERY if rule.get("record") == "credenza:slo_bound:seconds"]
+    rules = [rule["labels"] for rule in OWN if rule.get("record") == "credenza:slo_bound:seconds"]
     return [f'{metrics.get(each["slo"], metric)}{{le="{each["le"]}"}}' for each in rules]
 
 
