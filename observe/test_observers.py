@@ -7,7 +7,8 @@ from observe.conftest import Say, Stack
 from observe.looking import Mark, page_of, without_spans
 from observe.processes import steady_port
 from servers import until
-from test_observer_metrics import JOBS, NAME, OBSERVER_RULES, exposed
+from shown import exposed
+from test_observer_metrics import JOBS, NAME, OBSERVER_RULES
 
 ALERT = "CollectorSendsNothing"
 REQUESTS = 20

@@ -21,9 +21,9 @@ from platform_cases import PLATFORM
 from promtool import RULE_FILES
 from scraping import Prometheus
 from servers import until
+from shown import EXPOSED, exposed, unknown
 from test_rules_contract import MATCHER, OF_TARGETS
 
-EXPOSED = ROOT / "tests/exposed"
 COMPONENTS = ROOT / "k8s/components"
 SCRAPED = {
     "kube-state-metrics": COMPONENTS / "cluster-metrics/scrape-cluster.yml",
@@ -31,38 +31,15 @@ SCRAPED = {
     "kubelet": COMPONENTS / "kubelet-metrics/scrape-kubelet.yml",
 }
 NAME = re.compile(r"\b(?:kube|kubelet|certmanager)_\w+")
-SERIES = re.compile(r"^(\w+)\{(.*)\} \S+$", re.MULTILINE)
 PLATFORM_RULES = RULE_FILES["platform.yml"]["groups"][0]["rules"]
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in PLATFORM_RULES if "alert" in rule]
 NAMESPACE = "credenza-staging"
 
 
-def exposed() -> dict[str, list[dict[str, str]]]:
-    """Return the labels of each series that there is, by its name."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for path in EXPOSED.iterdir():
-        for name, inside in SERIES.findall(path.read_text()):
-            labels = {label: value for label, _, value in MATCHER.findall(inside)}
-            found.setdefault(name, []).append(labels)
-    return found
-
-
-def unknown(text: str) -> set[str]:
-    """Return what an expression or a page asks for and nobody shows: a name, or a label's value."""
-    seen = exposed()
-    faults = {name for name in NAME.findall(text) if name not in seen}
-    for name, inside in re.findall(rf"({NAME.pattern})\{{([^}}]*)\}}", text):
-        for label, operator, value in MATCHER.findall(inside):
-            values = {labels.get(label) for labels in seen.get(name, [])}
-            if operator != "=" or value not in values:
-                faults.add(f"{name}: {label}{operator}{value}")
-    return faults
-
-
 @pytest.mark.parametrize("rule", PLATFORM_RULES, ids=lambda rule: rule.get("alert", "recorded"))
 def test_rules_ask_for_what_is_shown(rule: Object) -> None:
     """Each name and value is one that is shown, and each label that it joins by is one of it."""
-    assert unknown(rule["expr"]) == set()
+    assert unknown(rule["expr"], NAME) == set()
     shown = {name: labels[0].keys() for name, labels in exposed().items()}
     labels = set().union(*(shown[name] for name in NAME.findall(rule["expr"])), {"namespace"})
     for inside in re.findall(r"\b(?:by|on) \(([\w, ]*)\)", rule["expr"]):
@@ -75,9 +52,9 @@ def test_rules_ask_for_what_is_shown(rule: Object) -> None:
 def test_pages_ask_for_what_is_shown() -> None:
     """So do the runbooks; a name or a value of another version is seen."""
     for page in PAGES:
-        assert unknown(page.read_text()) == set(), page
-    assert unknown("kube_job_status_broken") == {"kube_job_status_broken"}
-    assert unknown('kube_job_failed{condition="yes"}') == {"kube_job_failed: condition=yes"}
+        assert unknown(page.read_text(), NAME) == set(), page
+    assert unknown("kube_job_status_broken", NAME) == {"kube_job_status_broken"}
+    assert unknown('kube_job_failed{condition="yes"}', NAME) == {"kube_job_failed: condition=yes"}
 
 
 def test_cases_have_the_labels_that_are_shown() -> None:
