@@ -188,7 +188,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     ),
     "JaegerFails": (
         "Jaeger does not store what it is given, again and again",
-        "Jaeger failed to store 2 spans in 2 minutes.",
+        "Jaeger failed to store 1 spans in 2 minutes.",
     ),
     "AlertmanagerNotificationsFail": (
         "PagerDuty fails three times",

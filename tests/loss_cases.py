@@ -175,10 +175,10 @@ STORES = (
         for each in (
             case(
                 "Jaeger does not store what it is given, again and again",
-                {24: (), 26: (JAEGER_FAILS,), 58: (JAEGER_FAILS,)},
+                {24: (), 26: (JAEGER_FAILS,), 38: (JAEGER_FAILS,), 58: ()},
                 jaeger={
                     "up": EVER,
-                    NOT_STORED: growing((0, 40), *(((1, 1), (0, 2)) * 26), (0, STEPS - 118)),
+                    NOT_STORED: growing((0, 40), (0.2, 40), (0, STEPS - 80)),
                     REFUSED: lasting(12),
                 },
             ),

@@ -72,6 +72,7 @@ _DOWN = (
         jaeger={"up": DOWN},
         loki={"up": GONE},
     ),
+    case("another job is gone", {16: (), 58: ()}, stranger={"up": GONE}),
     case("all are there", {58: ()}, **{job.replace("-", "_"): {"up": EVER} for job in KEPT}),
     case(
         "Alertmanager is down: it could not tell", {58: ()}, alertmanager={"up": level((0, STEPS))}
