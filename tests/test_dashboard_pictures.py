@@ -11,6 +11,7 @@ from PIL import Image
 
 from grafana import DASHBOARDS, panels
 from manifests import ROOT
+from promtool import RULE_FILES
 
 sys.path.insert(0, str(ROOT / "docs"))  # the script is no package
 
@@ -91,15 +92,19 @@ def test_units_are_known() -> None:
 def test_runbooks_lead_to_a_dashboard() -> None:
     """Each runbook about the service names the dashboard to look at first.
 
-    Volumes, backups and certificates are on none: what tells of them is optional.
+    Volumes, backups, certificates, StatefulSets and those who watch are on none: what tells of
+    them is optional.
     """
+    observers = RULE_FILES["observers.yml"]["groups"][0]["rules"]
+    others = {rule["alert"] for rule in observers if "alert" in rule}
     titles = "|".join(dashboard["title"] for dashboard in DASHBOARDS.values())
     link = re.compile(rf"\[({titles})\]\(\.\./reference/dashboards\.md#[\w-]+\)")
     pages = {
         page.stem: page.read_text()
         for page in (ROOT / "docs/runbooks").glob("*.md")
         if not page.stem.startswith(("Prometheus", "Watchdog"))
-        and not re.search("Volume|Backup|Certificate", page.stem)
+        and not re.search("Volume|Backup|Certificate|StatefulSet", page.stem)
+        and page.stem not in others
     }
     assert len(pages) > 20
     assert {name for name, text in pages.items() if not link.search(text)} == set()
