@@ -66,6 +66,7 @@ class Verdict:
 RATIOS: Final = (
     (CACHED, CREDENZA, CEILING, 0.75),
     (CACHED, CREDENZA, POCKETBASE, 4.0),
+    (CACHED, TRACED, CREDENZA, 0.95),
     (CACHED, TRACED, UNCOUNTED, 0.95),
     ("uncached read, Zipf", UNCACHED, PLAIN, 0.9),
     ("uncached read, uniform", UNCACHED, PLAIN, 0.9),

@@ -5,19 +5,24 @@ load ends and what it brings.
 """
 
 import asyncio
+import socket
+import struct
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from credenza.cache import Cache, Entry, Key, coherent, debts
 from credenza.cache.entries import GENERATION
 from credenza.cache.follower import BEAT_SECONDS, FRESH_SECONDS
+from credenza.cache.shared import Away, Shared
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
 from servers import Valkey
@@ -354,6 +359,44 @@ async def test_a_redis_that_refuses_commands_is_counted_once_an_attempt(valkey: 
     finally:
         await replica.cache.close()
         admin.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+def test_a_connection_that_is_cut_at_once_is_a_redis_that_is_away() -> None:
+    """Under uvloop too, which says RuntimeError where the other end was faster than a command."""
+
+    async def look(port: int) -> None:
+        settings = Settings(redis_url=f"redis://127.0.0.1:{port}/0")
+        shared = Shared(settings, Metrics(), on_away=lambda: None)
+        for _ in range(1000):
+            with pytest.raises(Away):
+                await shared.look(Key("c", 1, "a"))
+        await shared.close()
+
+    with (
+        cutting() as port,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(look(port))
+
+
+@contextmanager
+def cutting() -> Iterator[int]:
+    """Reset each connection as soon as it is made; the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def work() -> None:
+            with suppress(OSError):  # the end
+                while True:
+                    connection, _ = server.accept()
+                    at_once = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                    connection.close()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 async def test_the_heartbeat_counts_from_the_start(valkey: Valkey) -> None:

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from credenza.cache.entries import CHANNEL
-from credenza.cache.shared import Away, Change
+from credenza.cache.shared import GONE, Away, Change
 
 FRESH_SECONDS: Final = 1.0
 """How old the last answered heartbeat may be where local entries are served."""
@@ -141,7 +141,7 @@ class Follower:
             self._heartbeat.set(time.time() - (time.monotonic() - self._proven))
 
     async def _beat(self, connection: AbstractConnection) -> None:
-        with contextlib.suppress(RedisError, OSError):  # the reading side ends for the same reason
+        with contextlib.suppress(RedisError, *GONE):  # the reading side ends for the same reason
             while connection.is_connected:
                 sent = repr(time.monotonic())
                 await connection.send_command("PING", sent, check_health=False)

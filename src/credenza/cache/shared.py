@@ -44,8 +44,18 @@ REDIS: Final = {"db.system.name": "redis"}
 ANY_VERSION: Final = "*"
 """In a message: the entry is to go, whatever its version."""
 
-GONE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError, TimeoutError)
-"""Failures of the server or of the way to it; others are answers to one command."""
+GONE: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    OSError,
+    TimeoutError,
+    RuntimeError,
+)
+"""Failures of the server or of the way to it; others are answers to one command.
+
+RuntimeError is what uvloop says of a connection that was reset before anything is written to it.
+"""
 
 
 class Away(Exception):
