@@ -109,6 +109,11 @@ JAEGER_FAILS = of("JaegerFails", "jaeger", "instance")
 
 STORES = (
     case(
+        "another job: its first lines are refused",
+        {25: ()},
+        stranger={"up": EVER, OLD_LINES: first(12)},
+    ),
+    case(
         "the first lines that are too old",
         {19: (), 21: (OLD,), 32: ()},
         loki={"up": EVER, OLD_LINES: first(12)},

@@ -260,6 +260,7 @@ SAME: dict[str, str] = {
     rf"min_over_time\(http_requests_total{{{JOB}": "",
     rf"\(up{{{JOB}}} offset 5m\)": "",
     rf"process_start_time_seconds{{{JOB}}} > time": "",
+    r'send_failed_log_records_total{(job="node-logs",?)': "",
     # It is 0 as long as there is a target. When that is gone, no alert is about how long it stays.
     r"or 0 \* sum_over_time\(credenza:slo_requests:rate5m\[(\w+)": r"\w+",
 }
