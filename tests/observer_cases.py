@@ -106,6 +106,15 @@ _QUEUES = tuple(
             {6: (), 58: ()},
             **{key: queue(job, EVER, f"_x9 {growing((50, STEPS - 9))}")},
         ),
+        case(
+            f"{job} sends again after 20 minutes",
+            {29: (of("CollectorSendsNothing", job, **QUEUES[job]),), 33: (), 58: ()},
+            **{
+                key: queue(
+                    job, level((0, 20), (1, 40), (0, 60)), growing((50, 20), (0, 40), (50, 60))
+                )
+            },
+        ),
         case(f"{job} sends, and something waits", {58: ()}, **{key: queue(job, WAITS)}),
         case(f"{job} has nothing to send", {58: ()}, **{key: queue(job, NEVER, STOPPED)}),
         case(
