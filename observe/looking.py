@@ -149,6 +149,17 @@ def load(service: Running, clients: int = 4, pause: float = 0.05) -> Iterator[Lo
             thread.join()
 
 
+def messages(stack: Stack, alert: str, receiver: str, status: str) -> list[dict[str, Any]]:
+    """Return the alerts of the messages about an alert that a receiver has got."""
+    return [
+        each
+        for message in stack.told.inbox.of("webhook", alert)
+        if message["status"] == status and message["receiver"] == receiver
+        for each in message["alerts"]
+        if each["labels"]["alertname"] == alert
+    ]
+
+
 def page_of(url: str) -> str:
     """Return the name of the runbook that an address is of."""
     found = re.fullmatch(r"https://\S+/docs/runbooks/(\w+\.md)", url)

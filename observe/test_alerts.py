@@ -1,24 +1,11 @@
 """A failure reaches a person: from what breaks to the message, and to its end."""
 
-from typing import Any
-
 from manifests import ROOT
 from observe.conftest import Say, Stack
-from observe.looking import load, page_of
+from observe.looking import load, messages, page_of
 from servers import until
 
 ALERT = "CredenzaDatabaseUnreachable"
-
-
-def messages(stack: Stack, status: str) -> list[dict[str, Any]]:
-    """Return the alerts of the messages about it that have come."""
-    return [
-        alert
-        for message in stack.told.inbox.of("webhook", ALERT)
-        if message["status"] == status and message["receiver"] == "page"
-        for alert in message["alerts"]
-        if alert["labels"]["alertname"] == ALERT
-    ]
 
 
 def test_a_dead_database_is_a_page(stack: Stack, say: Say) -> None:
@@ -28,13 +15,13 @@ def test_a_dead_database_is_a_page(stack: Stack, say: Say) -> None:
         stack.postgres.stop()
         say("PostgreSQL has stopped")
         try:
-            until(lambda: bool(messages(stack, "firing")), "a page")
+            until(lambda: bool(messages(stack, ALERT, "page", "firing")), "a page")
         finally:
             stack.postgres.start()
         say("a page has come, and PostgreSQL is started again")
-        until(lambda: bool(messages(stack, "resolved")), "the end of the page")
+        until(lambda: bool(messages(stack, ALERT, "page", "resolved")), "the end of the page")
         say("the end was told")
-    (alert,) = messages(stack, "firing")
+    (alert,) = messages(stack, ALERT, "page", "firing")
     assert alert["labels"]["severity"] == "page"
     assert "credenza_database_up is 0" in alert["annotations"]["summary"]
     assert alert["labels"]["instance"] in alert["annotations"]["summary"]

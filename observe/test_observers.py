@@ -1,10 +1,9 @@
 """Who watches is watched: a collector that sends nothing is told of, and each part is scraped."""
 
 import re
-from typing import Any
 
 from observe.conftest import Say, Stack
-from observe.looking import Mark, page_of, without_spans
+from observe.looking import Mark, messages, page_of, without_spans
 from observe.processes import steady_port
 from servers import until
 from shown import exposed
@@ -18,17 +17,6 @@ RARE = {
     ("loki", "loki_discarded_samples_total"),
 }
 """What nobody shows before it has happened; tests/exposed has it."""
-
-
-def messages(stack: Stack, status: str) -> list[dict[str, Any]]:
-    """Return the alerts of the tickets about it that have come."""
-    return [
-        alert
-        for message in stack.told.inbox.of("webhook", ALERT)
-        if message["status"] == status and message["receiver"] == "ticket"
-        for alert in message["alerts"]
-        if alert["labels"]["alertname"] == ALERT
-    ]
 
 
 def lead(stack: Stack, jaeger: str) -> None:
@@ -85,14 +73,16 @@ def test_a_collector_that_sends_nothing_is_a_ticket(stack: Stack, say: Say) -> N
         with stack.service.client() as client:
             for mark in marks:
                 client.get("/v1/data/cut", headers=mark.fields).raise_for_status()
-        until(lambda: bool(messages(stack, "firing")), "a ticket")
+        until(lambda: bool(messages(stack, ALERT, "ticket", "firing")), "a ticket")
     finally:
         lead(stack, str(right))
     say("a ticket has come, and the collector is led to Jaeger again")
     until(lambda: without_spans(stack, marks) == set(), "all spans in Jaeger")
-    until(lambda: bool(messages(stack, "resolved")), "the end of the ticket")
+    until(lambda: bool(messages(stack, ALERT, "ticket", "resolved")), "the end of the ticket")
     say("all spans are in Jaeger, and the end was told")
-    (alert,) = {alert["fingerprint"]: alert for alert in messages(stack, "firing")}.values()
+    (alert,) = {
+        alert["fingerprint"]: alert for alert in messages(stack, ALERT, "ticket", "firing")
+    }.values()
     assert alert["labels"]["severity"] == "ticket"
     assert alert["labels"]["job"] == "collector"
     assert page_of(alert["annotations"]["runbook_url"]) == f"{ALERT}.md"

@@ -10,13 +10,12 @@ from rule_cases import (
     alert,
     growing,
     invalidated,
-    level,
     requests,
     taken,
     within,
 )
 from service_series import sick
-from slo_cases import EXPORT, READS, READS_SLOWLY, slow
+from slo_cases import EXPORT, READS, READS_SLOWLY, found_late, slow
 
 AVAILABILITY = ("read-availability", "write-availability")
 LATENCY = ("read-latency", "write-latency")
@@ -241,11 +240,7 @@ def begun(before: int) -> Case:
         40,
         {9: (), 12: (READS, READS_SLOWLY, READS_FEW) if before < 300 else ()},
         others={
-            "second": {
-                "up": f"_x20 {level((1, 20))}",
-                "process_start_time_seconds": f"_x20 {level((600 - before, 20))}",
-                requests("GET", "5xx"): f"_x20 {level((400, 20))}",
-            }
+            "second": found_late(600 - before, 400, 20),
         },
         rate=0,
     )

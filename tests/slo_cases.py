@@ -33,6 +33,15 @@ def slow(slo: str) -> tuple[tuple[tuple[str, str], ...], ...]:
     )
 
 
+def found_late(began: int, failures: int, steps: int) -> dict[str, str]:
+    """Return a process that began so many seconds in, failed, and is found after ten minutes."""
+    return {
+        "up": f"_x20 {level((1, steps))}",
+        "process_start_time_seconds": f"_x20 {level((began, steps))}",
+        requests("GET", "5xx"): f"_x20 {level((failures, steps))}",
+    }
+
+
 def failing(*phases: tuple[float, int]) -> dict[str, str]:
     """Return reads that are answered 5xx beside those of a healthy service."""
     return {requests("GET", "5xx"): growing(*phases)}
@@ -199,11 +208,7 @@ SHORT = (
         60,
         {9: (), 13: (*EARLY, FEW)},
         others={
-            "second": {
-                "up": f"_x20 {level((1, 40))}",
-                "process_start_time_seconds": f"_x20 {level((590, 40))}",
-                requests("GET", "5xx"): f"_x20 {level((41, 40))}",
-            }
+            "second": found_late(590, 41, 40),
         },
         rate=0,
     ),
