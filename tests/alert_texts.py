@@ -176,11 +176,11 @@ TEXTS: dict[str, tuple[str, ...]] = {
     ),
     "CollectorLosesData": (
         "some spans are refused, and as many were not sent",
-        "collector collector-0:1 lost 16 spans or lines in 10 minutes.",
+        "collector collector-0:1 lost 17 spans or lines in 10 minutes.",
     ),
     "LokiRefusesLines": (
         "more lines are too old",
-        "Loki refused 12 lines in 10 minutes: greater_than_max_sample_age.",
+        "Loki refused 11 lines in 10 minutes: greater_than_max_sample_age.",
     ),
     "LokiFails": (
         "Loki answers 503 on and on",

@@ -19,6 +19,7 @@ from observer_series import (
     discarded,
     first,
     lasting,
+    more,
     of,
     some,
 )
@@ -33,13 +34,13 @@ LOSSES = (
     case(
         "spans are refused",
         {19: (), 25: (LOSES,), 32: ()},
-        collector={"up": EVER, REFUSED: some(12)},
+        collector={"up": EVER, REFUSED: some(10)},
     ),
     case("a few spans are refused", {25: ()}, collector={"up": EVER, REFUSED: some(8)}),
     case(
         "some spans are refused, and as many were not sent",
         {25: (LOSES,)},
-        collector={"up": EVER, REFUSED: some(8), LOST["collector"]: some(8)},
+        collector={"up": EVER, REFUSED: more(8, 15), LOST["collector"]: more(8, 15)},
     ),
     *(
         each
@@ -49,7 +50,7 @@ LOSSES = (
             case(
                 f"{job}: the first failures",
                 {19: (), 21: (told,), 28: (told,), 32: ()},
-                **{key: {"up": EVER, LOST[job]: first(12)}},
+                **{key: {"up": EVER, LOST[job]: first(10)}},
             ),
             case(
                 f"{job}: the first few failures",
@@ -59,7 +60,7 @@ LOSSES = (
             case(
                 f"{job}: more failures",
                 {19: (), 22: (told,), 32: ()},
-                **{key: {"up": EVER, LOST[job]: some(12)}},
+                **{key: {"up": EVER, LOST[job]: some(10)}},
             ),
             case(
                 f"{job}: a few more failures", {22: ()}, **{key: {"up": EVER, LOST[job]: some(8)}}
@@ -79,26 +80,26 @@ LOSSES = (
     case(
         "Loki refuses lines, and so the collector cannot send them: one ticket",
         {21: (of("LokiRefusesLines", "loki", "instance", reason="line_too_long"),)},
-        loki={"up": EVER, discarded("line_too_long"): some(12)},
-        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+        loki={"up": EVER, discarded("line_too_long"): some(10)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(10)},
     ),
     case(
         "the same, and Prometheus hears of it from the collector a minute before",
         {21: (), 22: (of("LokiRefusesLines", "loki", "instance", reason="line_too_long"),)},
-        loki={"up": EVER, discarded("line_too_long"): some(12, 21)},
-        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+        loki={"up": EVER, discarded("line_too_long"): some(10, 21)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(10)},
     ),
     case(
         "Loki refuses a few lines, and the collector loses more",
         {22: (LOSES_LINES,)},
         loki={"up": EVER, discarded("line_too_long"): some(8)},
-        node_logs={"up": EVER, LOST["node-logs"]: some(12)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(10)},
     ),
     case(
         "Loki refuses lines, and spans are lost too",
         {22: (LOSES, of("LokiRefusesLines", "loki", "instance", reason="line_too_long"))},
-        loki={"up": EVER, discarded("line_too_long"): some(12)},
-        collector={"up": EVER, LOST["collector"]: some(12)},
+        loki={"up": EVER, discarded("line_too_long"): some(10)},
+        collector={"up": EVER, LOST["collector"]: some(10)},
     ),
 )
 
@@ -111,17 +112,17 @@ STORES = (
     case(
         "another job: its first lines are refused",
         {25: ()},
-        stranger={"up": EVER, OLD_LINES: first(12)},
+        stranger={"up": EVER, OLD_LINES: first(10)},
     ),
     case(
         "the first lines that are too old",
         {19: (), 21: (OLD,), 32: ()},
-        loki={"up": EVER, OLD_LINES: first(12)},
+        loki={"up": EVER, OLD_LINES: first(10)},
     ),
     case(
         "more lines are too old",
         {19: (), 21: (OLD,), 32: ()},
-        loki={"up": EVER, OLD_LINES: some(12)},
+        loki={"up": EVER, OLD_LINES: more(10, 11)},
     ),
     case(
         "a few lines are refused for each of two reasons",
@@ -141,7 +142,7 @@ STORES = (
     case(
         "Loki answers 503 on and on",
         {26: (), 28: (FAILS,), 58: (FAILS,)},
-        loki={"up": EVER, answered("503"): lasting(1.25)},
+        loki={"up": EVER, answered("503"): lasting(1.3)},
     ),
     case(
         "Loki answers 503 each half a minute",
@@ -195,7 +196,7 @@ STORES = (
             case(
                 "Jaeger's count of what it does not store begins",
                 {26: ()},
-                jaeger={"up": EVER, NOT_STORED: first(12)},
+                jaeger={"up": EVER, NOT_STORED: first(10)},
             ),
         )
     ),

@@ -75,6 +75,15 @@ def some(count: float, minute: int = 20) -> str:
     return growing((0, 2 * minute), (count, 1), (0, STEPS - 2 * minute - 1))
 
 
+def more(count: float, missed: int) -> str:
+    """Return a counter that grows by so many at minute 20, and has counted before.
+
+    A scrape is missed: a window that begins there is not full, and what the counter grew by in it
+    is extrapolated, as from most scrapes that are not exactly in time.
+    """
+    return level((100, 2 * missed), (None, 1), (100, 39 - 2 * missed), (100 + count, STEPS - 40))
+
+
 def lasting(count: float, minute: int = 20) -> str:
     """Return a counter that grows by so many at each step from a minute on."""
     return growing((0, 2 * minute), (count, STEPS - 2 * minute))

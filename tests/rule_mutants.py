@@ -261,6 +261,8 @@ SAME: dict[str, str] = {
     rf"\(up{{{JOB}}} offset 5m\)": "",
     rf"process_start_time_seconds{{{JOB}}} > time": "",
     r'send_failed_log_records_total{(job="node-logs",?)': "",
+    # The other one is chosen by the line before, with or without what Loki refused.
+    r'collector_lost:count10m{(job="node-logs",?)': "",
     # It is 0 as long as there is a target. When that is gone, no alert is about how long it stays.
     r"or 0 \* sum_over_time\(credenza:slo_requests:rate5m\[(\w+)": r"\w+",
 }
