@@ -10,21 +10,12 @@ import httpx2
 import pytest
 from cluster import wait
 from compose import PATIENCE, ROOT, Stack, composed
+from reach import PROBE, answers
 
 from conftest import Measured
 from examples import blocks
 
 PAGE = ROOT / "docs/how-to/observe.md"
-REACH = """
-import socket
-for place in ("collector:4318", "jaeger:16686", "jaeger:4318", "loki:3100"):
-    host, port = place.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=3).close()
-        print(place)
-    except OSError:
-        pass
-"""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -97,6 +88,8 @@ def test_they_are_watched(stack: Stack, measured: Measured) -> None:
 
 def test_who_reaches_the_stores(stack: Stack, measured: Measured) -> None:
     """The service reaches the collector, and neither store."""
-    said = stack.run(f"docker compose exec -T app python -c '{REACH}'")
-    assert said.split() == ["collector:4318"]
+    stores = ("jaeger:16686", "jaeger:4318", "loki:3100")
+    command = ("python", "-c", PROBE, "collector", "collector:4318", *stores)
+    found = answers(stack.compose("exec", "-T", "app", *command))
+    assert found == {"collector:4318": True} | dict.fromkeys(stores, False)
     measured("1 way open, 3 closed")

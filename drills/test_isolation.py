@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, run
+from reach import PROBE, answers, probe_pod
 
 from conftest import Measured
 
@@ -38,31 +39,6 @@ ALLOWED: set[Edge] = {
 RIGHTS = {"prometheus": {"pods [] [] [get list watch]"}}
 """What a service account may do beyond what Kubernetes lets everyone ask."""
 
-PROBE = """
-import socket, sys
-from concurrent.futures import ThreadPoolExecutor
-
-def try_it(target):
-    host, _, port = target.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=3).close()
-    except OSError:
-        return f"{target} closed"
-    return f"{target} open"
-
-print("dns", socket.gethostbyname(sys.argv[1]))
-with ThreadPoolExecutor() as threads:
-    print(*threads.map(try_it, sys.argv[2:]), sep="\\n")
-"""
-"""Looks a name up, then tries each address. A network drops or rejects what it denies; that each
-target does listen is shown by those that may reach it."""
-
-SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
-
 
 @pytest.fixture(scope="module")
 def outside(cluster: Cluster) -> Iterator[Cluster]:
@@ -88,30 +64,6 @@ def probes(cluster: Cluster, outside: Cluster) -> Iterator[dict[str, Cluster]]:
             home.kubectl("delete", f"pod/probe-{name}", "--now", "--ignore-not-found")
 
 
-def probe_pod(name: str) -> dict[str, Any]:
-    """Return a pod with a part's labels; it has no named port, so that no Service takes it in."""
-    container = {
-        "name": "probe",
-        "image": "credenza:latest",
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", "import time; time.sleep(3600)"],
-        "securityContext": SECURITY,
-    }
-    spec = {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 0,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-    }
-    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "credenza"}
-    metadata = {"name": f"probe-{name}", "labels": labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
 def test_network_policies(cluster: Cluster, probes: dict[str, Cluster], measured: Measured) -> None:
     """Every pair of parts is as declared, allowed and denied, inwards and outwards."""
     places = _places(cluster)
@@ -120,9 +72,8 @@ def test_network_policies(cluster: Cluster, probes: dict[str, Cluster], measured
     for source, home in probes.items():
         name = f"redis.{cluster.namespace}.svc"
         command = ("exec", f"probe-{source}", "--", "python3", "-c", PROBE, name, *places.values())
-        answers = dict(line.split(maxsplit=1) for line in home.kubectl(*command).splitlines())
-        assert answers.pop("dns"), f"{source} is answered no names"
-        seen |= {(source, names[place]): said == "open" for place, said in answers.items()}
+        found = answers(home.kubectl(*command))
+        seen |= {(source, names[place]): is_open for place, is_open in found.items()}
     assert len(seen) == len(probes) * len(places)
     assert {edge for edge, is_open in seen.items() if is_open} == ALLOWED
     measured(f"{len(seen)} edges tried: {len(ALLOWED)} open as declared, the others closed")

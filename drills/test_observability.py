@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from cluster import ROOT, Cluster, load_image, wait, worker
-from test_isolation import PROBE, probe_pod
+from reach import PROBE, answers, probe_pod
 
 from conftest import PROMETHEUS, Measured, Metrics
 
@@ -244,8 +244,8 @@ def test_what_may_be_reached(watched: Cluster, measured: Measured) -> None:
     ports = {"credenza": 8001, "kube-state-metrics": 8080}
     label = "app.kubernetes.io/name"
     places = [f"{pod['status']['podIP']}:{ports[pod['metadata']['labels'][label]]}" for pod in pods]
-    answers = {name: _reached(watched, name, places) for name in ("prometheus", "stranger")}
-    assert answers == {"prometheus": set(places), "stranger": set()}
+    found = {name: _reached(watched, name, places) for name in ("prometheus", "stranger")}
+    assert found == {"prometheus": set(places), "stranger": set()}
     measured(f"{len(places)} ports: Prometheus reaches each, another pod none")
 
 
@@ -259,5 +259,4 @@ def _reached(cluster: Cluster, name: str, places: list[str]) -> set[str]:
         said = cluster.kubectl("exec", pod, "--", "python3", "-c", PROBE, service, *places)
     finally:
         cluster.kubectl("delete", f"pod/{pod}", "--now")
-    answers = dict(line.split(maxsplit=1) for line in said.splitlines())
-    return {place for place in places if answers[place] == "open"}
+    return {place for place, is_open in answers(said).items() if is_open}

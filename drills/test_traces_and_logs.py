@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from cluster import ROOT, Cluster, run, wait
+from reach import PROBE, answers
 from test_observability import targets
 
 from conftest import API, Measured
@@ -17,16 +18,6 @@ from conftest import API, Measured
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
 KINDS = "statefulsets,services,serviceaccounts,persistentvolumeclaims"
-REACH = """
-import socket, sys
-for target in sys.argv[1:]:
-    host, _, port = target.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=3).close()
-        print(target, "open")
-    except OSError:
-        print(target, "closed")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +108,10 @@ def test_they_are_watched(watched: Cluster, measured: Measured) -> None:
 def test_nobody_else_reaches_the_stores(watched: Cluster, measured: Measured) -> None:
     """The service reaches the collector, and neither store; its namespace refuses node-logs."""
     pod = watched.ready("credenza")[0]
-    targets = ("collector:4318", "jaeger:16686", "jaeger:4318", "loki:3100")
-    said = watched.kubectl("exec", pod, "--", "python", "-c", REACH, *targets)
-    assert dict(line.split() for line in said.splitlines() if line.count(" ") == 1) == {
-        "collector:4318": "open",
-        **dict.fromkeys(targets[1:], "closed"),
-    }
+    stores = ("jaeger:16686", "jaeger:4318", "loki:3100")
+    command = ("python", "-c", PROBE, "collector", "collector:4318", *stores)
+    found = answers(watched.kubectl("exec", pod, "--container=credenza", "--", *command))
+    assert found == {"collector:4318": True} | dict.fromkeys(stores, False)
     made = run("kubectl", "kustomize", BESIDE).replace(f"{watched.namespace}-logs", "credenza-dev")
     refused = watched.kubectl("apply", "--dry-run=server", "--filename=-", input_=made)
     assert 'would violate PodSecurity "restricted:latest"' in refused
