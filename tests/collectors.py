@@ -23,6 +23,7 @@ class Span:
     failed: bool
     attributes: dict[str, str | int]
     links: list[str]
+    state: str
     began: int
     ended: int
 
@@ -38,6 +39,7 @@ class Span:
             span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
             dict(map(_attribute, span.attributes)),
             [link.span_id.hex() for link in span.links],
+            span.trace_state,
             span.start_time_unix_nano,
             span.end_time_unix_nano,
         )

@@ -6,10 +6,14 @@ import signal
 
 import asyncpg
 import httpx2
+import pytest
 
 from answers import problem
 from conftest import Serve
-from credenza.telemetry import DATABASE_ERRORS
+from credenza import errors
+from credenza.database import Database
+from credenza.settings import Settings
+from credenza.telemetry import DATABASE_ERRORS, Metrics
 from databases import connected, create_migrated
 from servers import Postgres, until
 
@@ -144,6 +148,24 @@ async def test_what_postgresql_says_has_one_meaning(postgres: Postgres, serve: S
     assert {state: answer.status_code for state, answer in answers.items()} == {
         state: status.get(code, 422) for state, (code, _) in FAILURES.items()
     }
+
+
+async def test_a_pool_that_lends_nothing(postgres: Postgres) -> None:
+    """Who gets no connection within QUERY_TIMEOUT is told so, and counted as such."""
+    url, metrics = postgres.database(await create_migrated(postgres)), Metrics()
+    settings = Settings(database_pool_size=1, query_timeout=0.2)
+    database = Database(settings, url=url, metrics=metrics)
+    await database.open()
+    try:
+        async with database.connection(blames=errors.Problem):
+            with pytest.raises(errors.Unavailable, match="in time"):
+                await database.ping()
+        await database.ping()
+    finally:
+        await database.close()
+    exposed = metrics.exposition()[0].decode()
+    assert 'credenza_database_errors_total{kind="busy"} 1.0' in exposed
+    assert 'credenza_database_errors_total{kind="away"} 0.0' in exposed
 
 
 async def test_a_write_that_waits_too_long_is_given_up(postgres: Postgres, serve: Serve) -> None:

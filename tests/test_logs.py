@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import structlog
 
 from conftest import Serve
+from credenza.logs import set_up_logs
 from credenza.records import Records
-from credenza.telemetry import Metrics, set_up_logs
+from credenza.telemetry import Metrics
 from credenza.tracing import Traced
 from databases import connected, create_database
 from servers import Postgres, Valkey, until
@@ -169,15 +171,41 @@ async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> 
     """The line that is put together by hand has structlog's keys, in its order, and values."""
     set_up_logs(level="info", as_json=True)
     other = Traced("4bf92f3577b34da6a3ce929d0e0e4736", None)
-    kinds = [(0.0123456, "hit-near", None), (0.0, "", other), (12.5, "miss", None)]
-    for seconds, cache, traced in kinds:
+    kinds = [
+        (0.0123456, "hit-near", None, ""),
+        (0.0, "", other, "unread"),
+        (12.5, "miss", None, "failed"),
+    ]
+    for seconds, cache, traced, broken in kinds:
         for by_hand in (True, False):
-            leave(Records(Metrics(), level="info", as_json=by_hand), cache, seconds, traced)
+            records = Records(Metrics(), level="info", as_json=by_hand)
+            leave(records, cache, seconds, traced, broken)
         slow, fast = (json.loads(line) for line in errors())
         assert list(fast) == list(slow)
         for line in (fast, slow):
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
         assert fast == slow
+
+
+async def test_what_libraries_tell(errors: Callable[[], list[str]]) -> None:
+    """It is told in the form of all lines; of an exception the type and where, not the text."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    set_up_logs(level="info", as_json=True)
+    try:
+        logging.getLogger("library").warning("what %s\nmore", "happens")
+        logging.getLogger("library").info("nothing")
+        loop = asyncio.get_running_loop()
+        loop.call_soon(json.loads, f"{{{MARK}")
+        await asyncio.sleep(0)
+    finally:
+        root.handlers = handlers
+    lines = errors()
+    first, second = map(json.loads, lines)
+    assert first | {"event": "warned", "library": "library", "detail": "what happens"} == first
+    assert (second["event"], second["library"], second["level"]) == ("failed", "asyncio", "error")
+    assert second["exception"][0]["exc_type"] == "JSONDecodeError"
+    assert MARK not in "".join(lines)
 
 
 @pytest.mark.parametrize("level", ["warning", "error"])
@@ -190,9 +218,11 @@ async def test_louder_levels_leave_requests_out(
     assert errors() == []
 
 
-def leave(records: Records, cache: str, seconds: float, traced: Traced | None = None) -> None:
+def leave(
+    records: Records, cache: str, seconds: float, traced: Traced | None = None, broken: str = ""
+) -> None:
     """Leave the record of a request, and have it written."""
-    seen = records.seen("GET", "/data/{id}", 200, cache, 2)
+    seen = records.seen("GET", "/data/{id}", 200, cache, 2, broken)
     records.add((seen, "0af7-65", 0, 3, 1.0, 1.0 + seconds, traced))
     records.flush()
 

@@ -136,6 +136,10 @@ def test_a_token_and_a_port_for_metrics(serve: Serve) -> None:
     assert set(outside) == set(inside)
     refused = {"handler": "none", "method": "GET", "status": "4xx"}
     assert value(outside, "http_requests_total", **refused) == 4
+    for number in range(5, 9):
+        httpx2.get(f"{running.url}/data/a")
+        now = parsed(httpx2.get(f"{address}/metrics").text)
+        assert value(now, "http_requests_total", **refused) == number
     assert "hidden" not in httpx2.get(f"{address}/data/a").text
     assert running.stop() == 0
     with pytest.raises(httpx2.ConnectError):
@@ -263,7 +267,8 @@ def test_every_metric_that_is_declared_is_exposed(client: httpx2.Client) -> None
     assert len(ours) >= 10
     for name in declared:
         assert found[name].type == declared[name].type, name
-        assert found[name].documentation.endswith((".", ". ")) or found[name].documentation, name
+        if name.startswith(("credenza_", "http_")):
+            assert re.fullmatch(r"[A-Z1].{15,}\.", found[name].documentation), name
 
 
 def test_clients_cannot_make_series(client: httpx2.Client) -> None:

@@ -3,17 +3,21 @@
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import httpx2
 import pytest
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from collectors import Collector, Span, collecting
 from conftest import Serve
+from credenza.spans import FLUSH_SECONDS
 from databases import connected, create_migrated
 from servers import Postgres, Valkey, free_port, until
 from service import Running
@@ -86,6 +90,7 @@ def test_a_read_is_a_trace_of_what_it_waits_for(
         "http.request.method": "GET",
         "http.route": "/v1/data/{collection}/{id}",
         "http.response.status_code": 200,
+        "url.scheme": "http",
         "credenza.request_id": answer.headers["x-request-id"],
         "credenza.cache": "miss",
     }
@@ -177,6 +182,54 @@ def test_whose_trace_it_is(start: Start, collector: Collector, sampler: str) -> 
     assert [span.parent for span in spans if span.trace == TRACE] == [PARENT] * min(expected, 2)
 
 
+def test_the_same_traces_everywhere(start: Start, collector: Collector) -> None:
+    """Of other systems' traces those are recorded that OpenTelemetry's own sampler records."""
+    ratio, random = 0.3, Random(4711)
+    ids = [random.getrandbits(128) for _ in range(200)]
+    sampler = TraceIdRatioBased(ratio)
+
+    def is_sampled(trace: int) -> bool:
+        return sampler.should_sample(None, trace, "").decision is Decision.RECORD_AND_SAMPLE
+
+    expected = {f"{each:032x}" for each in ids if is_sampled(each)}
+    service = start(otel_traces_sampler="traceidratio", otel_traces_sampler_arg=ratio)
+    with service.client() as client:
+        for each in ids:
+            client.get("/data", headers={"traceparent": f"00-{each:032x}-{PARENT}-00"})
+        for _ in range(1000):
+            client.get("/v1")
+    assert service.stop() == 0
+    assert {span.trace for span in collector.named("GET /data")} == expected
+    assert 220 < len(collector.named("GET /v1")) < 380
+
+
+def test_what_other_systems_have_added(start: Start, collector: Collector) -> None:
+    """`tracestate` goes with each span of the trace (W3C Trace Context §3.3), if it is one."""
+    with start().client() as client:
+        client.put("/data/a", json=1, headers=SAMPLED | {"tracestate": "one=1,two=2"})
+        client.get("/v1", headers=SAMPLED | {"tracestate": "====,\\"})
+        client.get("/v1", headers={"tracestate": "one=1"})
+    until(lambda: len(collector.named("GET /v1")) == 2, "spans")
+    assert one(collector, "PUT /data/{id}").state == "one=1,two=2"
+    assert {span.state for span in collector.named("group put")} == {"one=1,two=2"}
+    assert {span.state for span in collector.named("GET /v1")} == {""}
+
+
+def test_what_has_no_route(start: Start, collector: Collector) -> None:
+    """A span is named by what is known, and says nothing that a client made up."""
+    with start().client() as client:
+        client.get("/nowhere")
+        client.request("BREW", "/nowhere")
+    root = one(collector, "GET")
+    assert (root.attributes["http.request.method"], "http.route" in root.attributes) == (
+        "GET",
+        False,
+    )
+    other = one(collector, "HTTP")
+    assert other.attributes["http.request.method"] == "_OTHER"
+    assert not other.failed
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -196,7 +249,7 @@ def test_a_traceparent_that_is_none_counts_as_absent(
 
 
 def test_a_failure_shows(start: Start, collector: Collector, postgres: Postgres) -> None:
-    """The statement that failed and the request that was answered 5xx are marked as such."""
+    """A request that is answered 5xx is marked, with the status as the kind of error."""
     with start().client() as client:
         client.put("/data/a", json=1)
         postgres.stop()
@@ -206,8 +259,29 @@ def test_a_failure_shows(start: Start, collector: Collector, postgres: Postgres)
             postgres.start()
         until(lambda: client.get("/health/ready").status_code == 200, "readiness")
     root = one(collector, "GET /data")
-    assert root.failed
+    assert (root.failed, root.attributes["error.type"]) == (True, "503")
     assert root.attributes["http.response.status_code"] == 503
+
+
+def test_a_statement_that_fails_shows(
+    start: Start, collector: Collector, postgres: Postgres
+) -> None:
+    """It is marked, with the error's type and not its text."""
+    name = asyncio.run(create_migrated(postgres))
+
+    async def refuse_all() -> None:
+        async with connected(postgres, name) as connection:
+            await connection.execute("ALTER TABLE documents ADD CHECK (id = '') NOT VALID")
+
+    with start(name=name).client() as client:
+        asyncio.run(refuse_all())
+        assert client.put("/data/a", json="treasure").status_code == 500
+    root = one(collector, "PUT /data/{id}")
+    until(lambda: len(collector.named("put_document")) == 2, "the second try's statement")
+    statement = max(collector.named("put_document"), key=lambda span: span.began)
+    assert statement.attributes["error.type"] == "CheckViolationError"
+    assert {span.id for span in collector.spans if span.failed} == {root.id, statement.id}
+    assert b"treasure" not in b"".join(collector.bodies)
 
 
 def test_an_exemplar_names_the_trace(start: Start, collector: Collector) -> None:
@@ -250,6 +324,21 @@ def test_a_collector_that_is_away_costs_traces_alone(serve: Serve, postgres: Pos
     assert time.monotonic() - began < 20
     lines = [json.loads(text) for text in service.log().splitlines()]
     assert "tracing failed" in {line["event"] for line in lines}
+
+
+def test_a_collector_that_never_answers(serve: Serve, postgres: Postgres) -> None:
+    """The end is not held up for longer than a fixed time, with a full queue of spans."""
+    name = asyncio.run(create_migrated(postgres))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        traced = {"otel_exporter_otlp_endpoint": url, "otel_traces_sampler_arg": 1}
+        service = serve(database_url=postgres.database(name), **traced)
+        with service.client() as client:
+            for _ in range(2500):
+                client.get("/v1").raise_for_status()
+        began = time.monotonic()
+        assert service.stop() == 0
+        assert FLUSH_SECONDS <= time.monotonic() - began < 2 * FLUSH_SECONDS
 
 
 def test_who_does_not_trace_loads_nothing_for_it() -> None:

@@ -6,12 +6,12 @@ loop's thread.
 """
 
 import asyncio
-import sys
 import time
 from typing import Final, NamedTuple, TypeAlias
 
 import structlog
 
+from credenza.logs import Lines
 from credenza.tallies import Tally
 from credenza.telemetry import Metrics
 from credenza.tracing import Traced
@@ -21,6 +21,15 @@ FLUSH_SECONDS: Final = 0.01
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLASSES: Final = {number: f"{number}xx" for number in range(1, 6)}
+
+OTHER: Final = "OTHER"
+"""What any other method is called."""
+
+NO_ROUTE: Final = "none"
+"""What the route of a request to nothing that is there is called."""
+
+BROKEN: Final = {"failed": "5xx", "unread": "4xx"}
+"""How an answer counts that did not end: because the service failed, or its client read no more."""
 
 MAX_KINDS: Final = 10_000
 """Kinds of requests that are remembered; there are as many as routes, statuses and costs allow."""
@@ -34,14 +43,18 @@ class Kind(NamedTuple):
     status: int
     cache: str | None
     sql: int
+    broken: str
+    """Why the answer did not end (BROKEN); empty: it did."""
 
     @property
     def line(self) -> tuple[str, str]:
         """What stands in JSON between a line's request id and its duration, and after that."""
         cache = f'"{self.cache}"' if self.cache else "null"
         what = f'"method":"{self.method}","route":"{self.route}","status":{self.status}'
-        cost = f'"cache":{cache},"sql":{self.sql},"event":"request","level":"info"'
-        return f'",{what},"duration_ms":', f',{cost},"timestamp":"'
+        cost = f'"cache":{cache},"sql":{self.sql}'
+        broken = f',"broken":"{self.broken}"' if self.broken else ""
+        always = '"event":"request","level":"info"'
+        return f'",{what},"duration_ms":', f',{cost}{broken},{always},"timestamp":"'
 
 
 class Seen(NamedTuple):
@@ -68,20 +81,24 @@ class Records:
         self._is_wanted = level in {"debug", "info"}
         self._as_json = as_json
         self._log = structlog.get_logger()
-        self._seen: dict[tuple[str, str, int, str, int], Seen] = {}
+        self._lines = Lines()
+        self._seen: dict[tuple[str, str, int, str, int, str], Seen] = {}
         self._waiting: list[Record] = []
         self._second = 0.0
         self._date = ""
         metrics.records(self.flush)
 
-    def seen(self, method: str, route: str, status: int, cache: str, statements: int) -> Seen:
+    def seen(
+        self, method: str, route: str, status: int, cache: str, statements: int, broken: str = ""
+    ) -> Seen:
         """Return where requests of a kind are counted; a kind that is seen often is remembered."""
-        key = (method, route, status, cache, statements)
+        key = (method, route, status, cache, statements, broken)
         if (known := self._seen.get(key)) is not None:
             return known
-        named = method if method in METHODS else "OTHER"
-        kind = Kind(named, route, status, cache or None, statements)
-        tally = self._metrics.http.tally(named, CLASSES[(status or 500) // 100], route)
+        named = method if method in METHODS else OTHER
+        kind = Kind(named, route, status, cache or None, statements, broken)
+        counted = BROKEN[broken] if broken else CLASSES[(status or 500) // 100]
+        tally = self._metrics.http.tally(named, counted, route)
         seen = Seen(kind, tally, kind.line)
         if named == method and len(self._seen) < MAX_KINDS:
             self._seen[key] = seen
@@ -122,12 +139,12 @@ class Records:
                 f'{{{ids}"request_id":"{request_id}{head}{(ended - started) * 1000:.3f}{tail}'
                 f'{self._date}{int(fraction * 1e6):06}Z"}}\n'
             )
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()
+        self._lines.write("".join(lines))
+        self._lines.flush()
 
     def _log_each(self, records: list[Record]) -> None:
         for seen, request_id, _, _, started, ended, traced in records:
-            method, route, status, cache, sql = seen.kind
+            method, route, status, cache, sql, broken = seen.kind
             self._log.info(
                 "request",
                 **({} if traced is None else traced.ids),
@@ -138,6 +155,7 @@ class Records:
                 duration_ms=round((ended - started) * 1000, 3),
                 cache=cache,
                 sql=sql,
+                **({"broken": broken} if broken else {}),
             )
 
 

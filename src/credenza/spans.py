@@ -8,7 +8,9 @@ read and changed by others meanwhile, which takes longer than a cached read.
 """
 
 import logging
+import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -27,6 +29,7 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
     format_span_id,
     format_trace_id,
 )
@@ -35,7 +38,8 @@ from credenza import __version__, tracing
 from credenza.settings import Settings
 
 FLUSH_SECONDS: Final = 5.0
-SERVER_ERRORS: Final = 500
+"""How long the end waits for a collector that does not take what is left."""
+
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 SCOPE: Final = InstrumentationScope("credenza", __version__)
 NO_STATUS: Final = Status()
@@ -66,7 +70,7 @@ class Exporting:
         attributes = {
             "service.name": "credenza",
             "service.version": __version__,
-            "service.instance.id": socket.gethostname(),
+            "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
             "deployment.environment.name": settings.environment,
         }
         self.resource: Final = _Process(dict(Resource.create(attributes).attributes))
@@ -76,28 +80,31 @@ class Exporting:
         sdk = logging.getLogger("opentelemetry")
         sdk.handlers, sdk.propagate = [_Told(level=logging.WARNING)], False
 
-    def begin(self, parent: tracing.Parent | None) -> "Span":
-        """Begin the span of a request."""
-        remote = None
+    def begin(self, trace_id: int, parent: tracing.Parent | None) -> "Span":
+        """Begin the span of a request in a trace, below a parent if it has one."""
+        remote = state = None
         if parent is not None:
-            trace_id, span_id = int(parent.trace_id, 16), int(parent.span_id, 16)
-            remote = SpanContext(trace_id, span_id, is_remote=True, trace_flags=SAMPLED)
-        return Span(self, "request", SpanKind.SERVER, remote)
+            if parent.state:
+                state = TraceState.from_header([parent.state])
+            remote = SpanContext(trace_id, int(parent.span_id, 16), True, SAMPLED, state)
+        return Span(self, self.context(trace_id, state), "request", SpanKind.SERVER, remote)
 
-    def context(self, parent: SpanContext | None) -> SpanContext:
-        """Return the ids of a new span, in the trace of its parent or in a new one."""
-        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
-        span_id = self._ids.generate_span_id()
-        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=SAMPLED)
+    def context(self, trace_id: int, state: TraceState | None) -> SpanContext:
+        """Return the ids of a new span in a trace."""
+        return SpanContext(trace_id, self._ids.generate_span_id(), False, SAMPLED, state)
 
     def send(self, span: ReadableSpan) -> None:
         """Send a span that has ended, with others."""
         self._processor.on_end(span)
 
     def close(self) -> None:
-        """Send what is left, as far as the collector takes it in time."""
-        self._processor.force_flush(int(FLUSH_SECONDS * 1000))
-        self._processor.shutdown()  # type: ignore[no-untyped-call]  # it has no types
+        """Send what is left, as far as the collector takes it in time.
+
+        The SDK would wait for 30 s or more; its thread ends with the process.
+        """
+        ending = threading.Thread(target=self._processor.shutdown, daemon=True)
+        ending.start()
+        ending.join(FLUSH_SECONDS)
 
 
 class Span:
@@ -117,13 +124,14 @@ class Span:
     def __init__(
         self,
         exporting: Exporting,
+        context: SpanContext,
         name: str,
         kind: SpanKind,
         parent: SpanContext | None,
         attributes: tracing.Attributes | None = None,
         links: Sequence[Link] = (),
     ) -> None:
-        self.context = exporting.context(parent)
+        self.context = context
         self._exporting = exporting
         self._name = name
         self._kind = kind
@@ -148,7 +156,8 @@ class Span:
         """Begin a span below it; of another system's work where that is among the attributes."""
         kind = SpanKind.CLIENT if "db.system.name" in attributes else SpanKind.INTERNAL
         linked = [Link(each.context) for each in links]
-        return Span(self._exporting, name, kind, self.context, attributes, linked)
+        own = self._exporting.context(self.context.trace_id, self.context.trace_state)
+        return Span(self._exporting, own, name, kind, self.context, attributes, linked)
 
     def rename(self, name: str) -> None:
         """Give it another name."""
@@ -159,7 +168,6 @@ class Span:
         told = {**(self._attributes or {}), **attributes}
         if error is not None:
             told["error.type"] = type(error).__qualname__
-        has_failed = int(told.get("http.response.status_code", 0)) >= SERVER_ERRORS
         span = ReadableSpan(
             self._name,
             self.context,
@@ -169,7 +177,7 @@ class Span:
             (),
             self._links,
             self._kind,
-            status=FAILED if has_failed or error is not None else NO_STATUS,
+            status=FAILED if "error.type" in told else NO_STATUS,
             start_time=self._began,
             end_time=time.time_ns(),
             instrumentation_scope=SCOPE,

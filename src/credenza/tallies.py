@@ -94,13 +94,14 @@ class Requests:
         self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._number = prometheus_client.Counter(
             "http_requests_total",
-            "Requests by method, class of status and route.",
+            "Requests by method, class of status and route. An answer that broke off counts as "
+            "5xx, or as 4xx where its client did not read on.",
             ("method", "status", "handler"),
             registry=registry,
         )
         self._received = Summary(
             "http_request_size_bytes",
-            "Content-Length of requests by route.",
+            "Bytes of requests' bodies that were read, by route.",
             ("handler",),
             registry=registry,
         )

@@ -1,21 +1,16 @@
-"""Log set-up and the whole vocabulary of metrics, in one file.
+"""The whole vocabulary of metrics, in one file.
 
 Must not know who measures. Names are a contract (`docs/reference/metrics.md` is made from it): HTTP
 series keep the names and labels of prometheus-fastapi-instrumentator, ours begin with `credenza_`.
 Labels are route templates and closed vocabularies, never what a client sends.
 """
 
-import logging
 import os
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
-import msgspec
-import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -25,9 +20,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
-from structlog.processors import ExceptionRenderer
-from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import ExcInfo
 
 from credenza import __version__
 from credenza.processes import START, Processes, started
@@ -287,48 +279,3 @@ class Metrics:
 
     def _gauge(self, name: str, help_: str, *labels: str, mode: Any = "livemax") -> Gauge:
         return Gauge(name, help_, labels, registry=self.registry, multiprocess_mode=mode)
-
-
-def set_up_logs(*, level: str, as_json: bool) -> None:
-    """Send log lines to standard error: JSON for collectors, coloured text for a terminal."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if as_json:
-        shared += [
-            ExceptionRenderer(_as_records),
-            structlog.processors.JSONRenderer(serializer=_to_json),
-        ]
-    else:
-        shared.append(
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=_write_frames
-            )
-        )
-    structlog.configure(
-        processors=shared,
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-
-
-def _as_records(exc_info: ExcInfo) -> list[dict[str, Any]]:
-    """Return types and frames of an exception and its causes, and nothing that it says.
-
-    Messages and local variables hold documents: PostgreSQL shows the row that it refuses.
-    """
-    records = ExceptionDictTransformer(show_locals=False)(exc_info)
-    return [{name: record[name] for name in ("exc_type", "frames")} for record in records]
-
-
-def _write_frames(out: TextIO, exc_info: ExcInfo) -> None:
-    """Write the same for people, without the causes."""
-    frames = "".join(traceback.format_tb(exc_info[2]))
-    out.write(f"\n{frames}{exc_info[0].__qualname__}")
-
-
-def _to_json(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()

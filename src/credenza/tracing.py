@@ -8,7 +8,7 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from random import random
+from random import getrandbits
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -22,6 +22,8 @@ TRACEPARENT: Final = re.compile(
 """W3C Trace Context §3.2; a version after 00 may have more."""
 
 SAMPLED: Final = 0x01
+LOW: Final = (1 << 64) - 1
+"""The part of a trace's id that decides, as OpenTelemetry's TraceIdRatioBased does it."""
 
 Attributes: TypeAlias = Mapping[str, str | int]
 
@@ -32,6 +34,8 @@ class Parent(NamedTuple):
     trace_id: str
     span_id: str
     is_sampled: bool
+    state: str
+    """`tracestate`, what other systems of tracing have added; empty: nothing."""
 
 
 class Span(Protocol):
@@ -58,8 +62,8 @@ class Span(Protocol):
 class Recorder(Protocol):
     """What makes spans and sends them away."""
 
-    def begin(self, parent: Parent | None) -> Span:
-        """Begin the span of a request."""
+    def begin(self, trace_id: int, parent: Parent | None) -> Span:
+        """Begin the span of a request in a trace, below a parent if it has one."""
 
     def close(self) -> None:
         """Send what is left; it blocks, though not for ever."""
@@ -85,7 +89,7 @@ class Tracing:
         self._recorder: Recorder | None = None
         if settings.otel_exporter_otlp_endpoint is not None:
             self._recorder = importlib.import_module("credenza.spans").Exporting(settings)
-        self._ratio = settings.otel_traces_sampler_arg
+        self._bound = round(settings.otel_traces_sampler_arg * (LOW + 1))
         self._asks_parent = settings.otel_traces_sampler is TraceSampler.PARENT
 
     def begin(self, fields: Mapping[bytes, bytes]) -> Traced | None:
@@ -93,15 +97,17 @@ class Tracing:
         given, recorder = fields.get(b"traceparent"), self._recorder
         if given is None and recorder is None:
             return None
-        parent = None if given is None else _parse(given)
+        parent = None if given is None else _parse(given, fields.get(b"tracestate", b""))
         if recorder is None:
             return None if parent is None else Traced(parent.trace_id, None)
+        # 0 is no id.
+        trace_id = (getrandbits(128) or 1) if parent is None else int(parent.trace_id, 16)
         if parent is not None and self._asks_parent:
             is_sampled = parent.is_sampled
         else:
-            is_sampled = random() < self._ratio  # noqa: S311 - nothing secret about it
+            is_sampled = trace_id & LOW < self._bound
         if is_sampled:
-            span = recorder.begin(parent)
+            span = recorder.begin(trace_id, parent)
             return Traced(span.trace_id, span)
         return None if parent is None else Traced(parent.trace_id, None)
 
@@ -111,13 +117,14 @@ class Tracing:
             self._recorder.close()
 
 
-def _parse(value: bytes) -> Parent | None:
+def _parse(value: bytes, state: bytes) -> Parent | None:
     """Return the parent that a `traceparent` names; None for one that is not valid."""
     found = TRACEPARENT.fullmatch(value)
     if found is None or (found["version"] == b"00" and found["more"] is not None):
         return None
     is_sampled = bool(int(found["flags"], 16) & SAMPLED)
-    return Parent(found["trace"].decode(), found["span"].decode(), is_sampled)
+    ids = found["trace"].decode(), found["span"].decode()
+    return Parent(*ids, is_sampled, state.decode("latin-1"))
 
 
 _current: ContextVar[Span | None] = ContextVar("span", default=None)

@@ -6,9 +6,10 @@ Must not know HTTP. Each task survives a database that is away for a while.
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -48,7 +49,7 @@ class Upkeep:
     def start(self) -> None:
         """Start them all."""
         for task in (self._prepare(), self._measure(), self._reap(), self._follow_password()):
-            self._tasks.append(asyncio.create_task(task))
+            self._tasks.append(asyncio.create_task(_told(task)))
 
     async def stop(self) -> None:
         """End them all."""
@@ -116,6 +117,14 @@ class Upkeep:
                 log.warning("upkeep failed", detail=problem.detail)
             except Exception:
                 log.exception("upkeep failed")
+
+
+async def _told(task: Coroutine[Any, Any, None]) -> None:
+    """Do a task; where it does not survive a failure, that is told."""
+    try:
+        await task
+    except Exception:
+        log.exception("upkeep ended")
 
 
 async def bring_up_to_date(settings: Settings, url: str) -> bool:

@@ -13,10 +13,10 @@ import uvloop
 
 from credenza import __version__, embedded, errors
 from credenza.embedded import EmbeddedError
+from credenza.logs import set_up_logs
 from credenza.serving import free_port, work
 from credenza.settings import Settings
 from credenza.supervisor import supervise
-from credenza.telemetry import set_up_logs
 from credenza.upkeep import bring_up_to_date
 
 log = structlog.get_logger()

@@ -9,8 +9,8 @@ import httpx2
 from credenza import embedded, errors, query, wire
 from credenza.app import Service
 from credenza.embedded import Home
+from credenza.logs import set_up_logs
 from credenza.settings import Settings
-from credenza.telemetry import set_up_logs
 from credenza.transfer import Plan
 from credenza.upkeep import bring_up_to_date
 

@@ -4,10 +4,13 @@ Starlette's headers search a list each time, and most endpoints look for six or 
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from fastapi import Request
 from starlette.types import Scope
+
+MAX_DIGITS: Final = 19
+"""Of a length; a number of more is more than any limit, and Python reads only some thousands."""
 
 Fields: TypeAlias = dict[bytes, bytes]
 """Values by name in lower case."""
@@ -29,9 +32,9 @@ def text(fields: Fields, name: bytes) -> str | None:
 
 
 def length(fields: Fields) -> int:
-    """Return Content-Length; 0 where there is none."""
+    """Return Content-Length (RFC 9110 §8.6), at the most 19 digits of it; 0 where there is none."""
     value = fields.get(b"content-length")
-    return int(value) if value and value.isdigit() else 0
+    return int(value.lstrip(b"0")[:MAX_DIGITS] or b"0") if value and value.isdigit() else 0
 
 
 def keep(scope: Scope, fields: Fields, request_id: str) -> None:

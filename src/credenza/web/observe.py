@@ -16,13 +16,13 @@ from starlette.types import Message, Receive, Scope, Send
 from credenza import errors
 from credenza.lifecycle import Lifecycle
 from credenza.patience import Patience
-from credenza.records import Kind, Records
+from credenza.records import NO_ROUTE, OTHER, Kind, Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics, Trace, begin_trace
 from credenza.tracing import Span, Traced, Tracing, enter
 from credenza.web import problems
 from credenza.web.access import Access
-from credenza.web.fields import Fields, keep, length, read
+from credenza.web.fields import Fields, keep, read
 from credenza.web.lane import Hit, Lane
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
@@ -42,12 +42,18 @@ CACHE_STATUS: Final = {
 MAX_TTLS: Final = 1_000
 """Seconds to live whose header is remembered."""
 
+SERVER_ERRORS: Final = 500
+
 START: Final = "http.response.start"
 BODY: Final = "http.response.body"
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 CLOSE: Final = (b"connection", b"close")
 
 log = structlog.get_logger()
+
+
+class NotReadError(Exception):
+    """The client did not read on for BODY_TIMEOUT."""
 
 
 class Observe:
@@ -81,9 +87,11 @@ class Observe:
         traced = self._tracing.begin(fields)
         near = self._near(scope, fields)
         if near is None:
-            exchange = Exchange(scope, fields, started, send, self._lifecycle, self._patience)
+            exchange = Exchange(
+                scope, fields, started, receive, send, self._lifecycle, self._patience
+            )
             exchange.traced = traced
-            await self._serve(scope, receive, exchange)
+            await self._serve(scope, exchange)
             return
         status, answer, body, ttl, route = near
         request_id = _request_id(fields)
@@ -95,10 +103,9 @@ class Observe:
         finally:
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
-            received, ended = length(fields), perf_counter()
-            self._records.add((seen, request_id, received, len(body), started, ended, traced))
+            self._records.add((seen, request_id, 0, len(body), started, perf_counter(), traced))
             if traced is not None and traced.span is not None:
-                _end(traced.span, seen.kind, request_id)
+                _end(traced.span, seen.kind, request_id, scope["scheme"])
 
     def _near(self, scope: Scope, fields: Fields) -> Hit | None:
         """Return what the near cache answers, if nothing stands against it."""
@@ -110,7 +117,7 @@ class Observe:
             return None
         return self.app.near(scope, fields)
 
-    async def _serve(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+    async def _serve(self, scope: Scope, exchange: "Exchange") -> None:
         """Serve what takes more than that."""
         self._lifecycle.enter()
         try:
@@ -119,16 +126,18 @@ class Observe:
             begin_trace(exchange)
             if exchange.traced is not None:
                 _enter(exchange.traced)
-            await self.app(scope, receive, exchange.send)
-        except errors.Problem as problem:
-            await self._refuse(scope, receive, exchange, problem)
-        except Exception:
-            log.exception("failed", request_id=exchange.request_id)
-            if exchange.status and not exchange.is_whole:
-                # Only a broken connection tells the client that the answer is not whole.
-                raise
+            await self.app(scope, exchange.receive, exchange.send)
+        except NotReadError:
+            # Only a broken connection tells a client that its answer is not whole.
+            raise
+        except Exception as error:
+            exchange.has_failed = True
+            if not isinstance(error, errors.Problem):
+                log.exception("failed", request_id=exchange.request_id)
             if not exchange.status:
-                await self._refuse(scope, receive, exchange, errors.Internal())
+                await self._refuse(scope, exchange, error)
+            elif not exchange.is_whole:
+                raise
         finally:
             self._lifecycle.leave()
             self._record(scope, exchange)
@@ -142,39 +151,51 @@ class Observe:
             self._refused.inc()
             raise errors.Overloaded(f"{self._max_in_flight} requests are under way.")
 
-    async def _refuse(
-        self, scope: Scope, receive: Receive, exchange: "Exchange", problem: errors.Problem
-    ) -> None:
+    async def _refuse(self, scope: Scope, exchange: "Exchange", error: Exception) -> None:
+        problem = error if isinstance(error, errors.Problem) else errors.Internal()
         answer = problems.render(problem, path=scope["path"], request_id=exchange.request_id)
-        await answer(scope, receive, exchange.send)
+        await answer(scope, exchange.receive, exchange.send)
 
     def _record(self, scope: Scope, exchange: "Exchange") -> None:
         """Leave what the metrics and the canonical log line are made of."""
-        route = scope["route"].path if "route" in scope else "none"
+        route = scope["route"].path if "route" in scope else NO_ROUTE
         seen = self._records.seen(
-            scope["method"], route, exchange.status, exchange.cache, exchange.statements
+            scope["method"],
+            route,
+            exchange.status,
+            exchange.cache,
+            exchange.statements,
+            exchange.broken,
         )
-        traced, received, sent = exchange.traced, length(exchange.fields), int(exchange.length)
+        traced, received, sent = exchange.traced, exchange.received, int(exchange.length)
         ended = perf_counter()
         self._records.add(
             (seen, exchange.request_id, received, sent, exchange.started, ended, traced)
         )
         if traced is not None and traced.span is not None:
-            _end(traced.span, seen.kind, exchange.request_id)
+            _end(traced.span, seen.kind, exchange.request_id, scope["scheme"])
 
 
-def _end(span: Span, kind: Kind, request_id: str) -> None:
-    """End the span of a request, which is known by its route only now."""
-    span.rename(f"{kind.method} {kind.route}")
-    span.end(
-        {
-            "http.request.method": kind.method,
-            "http.route": kind.route,
-            "http.response.status_code": kind.status,
-            "credenza.request_id": request_id,
-            "credenza.cache": kind.cache or "none",
-        }
-    )
+def _end(span: Span, kind: Kind, request_id: str, scheme: str) -> None:
+    """End the span of a request, which is known by its route only now.
+
+    Names as in OpenTelemetry's conventions for HTTP server spans.
+    """
+    attributes: dict[str, str | int] = {
+        "http.request.method": "_OTHER" if kind.method == OTHER else kind.method,
+        "http.response.status_code": kind.status,
+        "url.scheme": scheme,
+        "credenza.request_id": request_id,
+        "credenza.cache": kind.cache or "none",
+    }
+    name = "HTTP" if kind.method == OTHER else kind.method
+    if kind.route != NO_ROUTE:
+        attributes["http.route"] = kind.route
+        name = f"{name} {kind.route}"
+    if kind.broken or kind.status >= SERVER_ERRORS:
+        attributes["error.type"] = kind.broken or str(kind.status)
+    span.rename(name)
+    span.end(attributes)
 
 
 class Exchange(Trace):
@@ -184,10 +205,13 @@ class Exchange(Trace):
         "_is_head",
         "_lifecycle",
         "_patience",
+        "_receive",
         "_send",
         "fields",
+        "has_failed",
         "is_whole",
         "length",
+        "received",
         "request_id",
         "started",
         "status",
@@ -199,6 +223,7 @@ class Exchange(Trace):
         scope: Scope,
         fields: Fields,
         started: float,
+        receive: Receive,
         send: Send,
         lifecycle: Lifecycle,
         patience: Patience,
@@ -209,12 +234,29 @@ class Exchange(Trace):
         self.request_id = _request_id(fields)
         self.status = 0
         self.length = b"0"
+        self.received = 0
+        """Bytes of the body that were read."""
         self.is_whole = False
+        self.has_failed = False
         self.traced: Traced | None = None
+        self._receive = receive
         self._send = send
         self._patience = patience
         self._lifecycle = lifecycle
         self._is_head = scope["method"] == "HEAD"
+
+    @property
+    def broken(self) -> str:
+        """Why an answer that began did not end: `failed`, or `unread` by its client."""
+        if self.is_whole or not self.status:
+            return ""
+        return "failed" if self.has_failed else "unread"
+
+    async def receive(self) -> Message:
+        """Pass a part of the body on."""
+        message = await self._receive()
+        self.received += len(message.get("body", b""))
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a response's start gets the headers that all responses have."""
@@ -224,8 +266,11 @@ class Exchange(Trace):
             message["body"] = b""
         if message.get("more_body"):
             # A client that does not read on holds what the answer holds, but not for ever.
-            with self._patience:
-                await self._send(message)
+            try:
+                with self._patience:
+                    await self._send(message)
+            except TimeoutError:
+                raise NotReadError from None
             return
         self.is_whole = message["type"] == BODY
         await self._send(message)

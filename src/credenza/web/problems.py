@@ -23,7 +23,12 @@ log = structlog.get_logger()
 def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
     """Return a problem's answer; `type` is a URI reference whose last part is the code."""
     if isinstance(problem, errors.Unavailable):
-        log.warning("unavailable", cause=repr(problem.__cause__), detail=problem.detail)
+        log.warning(
+            "unavailable",
+            request_id=request_id,
+            cause=repr(problem.__cause__),
+            detail=problem.detail,
+        )
     document: dict[str, Any] = {
         "type": f"urn:credenza:problem:{problem.code}",
         "title": problem.title,
