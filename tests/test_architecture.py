@@ -14,7 +14,7 @@ ROOT = Path(credenza.__file__).parent
 FLOORS = (
     ("forms", "logs"),
     ("sql", "errors", "settings", "tallies", "processes", "lifecycle", "patience", "samples"),
-    ("telemetry", "tracing"),
+    ("telemetry", "tracing", "exposition"),
     ("spans",),
     ("records", "values", "splitting", "conditions", "groups", "slots", "writes", "wire"),
     ("query", "database", "rows", "cache", "embedded"),
@@ -145,7 +145,14 @@ HOMES = {
     "alembic": {"commands"},
     "fastapi": {"web", "app"},
     "opentelemetry": {"spans"},
-    "prometheus_client": {"tallies", "processes", "telemetry", "supervisor", "serving", "cache"},
+    "prometheus_client": {
+        "tallies",
+        "processes",
+        "telemetry",
+        "exposition",
+        "supervisor",
+        "cache",
+    },
 }
 """What reaches out of the house, and the rooms with a door there.
 

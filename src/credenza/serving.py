@@ -11,17 +11,17 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
-from prometheus_client import start_http_server
 from starlette.types import ASGIApp
 
 from credenza.app import Service, create_app
+from credenza.exposition import exposed
 from credenza.settings import Settings
 
 FINISH_SECONDS: Final = 20.0
@@ -93,8 +93,10 @@ async def work(settings: Settings, *, url: str, port: int, ready: Callable[[], N
     _spare_the_collector()
     drain = Drain(is_alone=settings.workers == 1)
     drain.listen()
+    # Several processes leave the port of the metrics to their supervisor.
+    metrics_port = settings.metrics_port if settings.workers == 1 else None
     async with service.running():
-        with _metrics_server(service, settings):
+        with exposed(service.metrics.exposed, settings.host, metrics_port):
             server = new_server(app, settings, port)
             serving = asyncio.create_task(server.serve())
             serving.add_done_callback(drain.hurry)
@@ -132,23 +134,6 @@ def new_server(app: ASGIApp, settings: Settings, port: int) -> Server:
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
         log_enabled=False,
     )
-
-
-@contextlib.contextmanager
-def _metrics_server(service: Service, settings: Settings) -> Iterator[None]:
-    """Serve `/metrics` on a port of its own, if one is set; several processes leave it to one."""
-    if settings.metrics_port is None or settings.workers > 1:
-        yield
-        return
-    server, thread = start_http_server(
-        settings.metrics_port, settings.host, registry=service.metrics.exposed
-    )
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 async def _announce(host: str, port: int, ready: Callable[[], None]) -> None:

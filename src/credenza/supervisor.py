@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import mark_process_dead
 
+from credenza.exposition import exposed
 from credenza.processes import Processes
 from credenza.settings import Settings
 
@@ -38,14 +39,13 @@ async def supervise(settings: Settings, *, url: str, port: int, ready: Callable[
             "PORT": str(port),
             "PROMETHEUS_MULTIPROC_DIR": folder,
         }
-        if settings.metrics_port is not None:
-            registry = CollectorRegistry()
-            registry.register(Processes(os.getpid(), folder))
-            start_http_server(settings.metrics_port, settings.host, registry=registry)
-        crew = _Crew(environment, folder)
-        crew.listen()
-        ready()
-        await asyncio.gather(*(crew.keep_one() for _ in range(settings.workers)))
+        registry = CollectorRegistry()
+        registry.register(Processes(os.getpid(), folder))
+        with exposed(registry, settings.host, settings.metrics_port):
+            crew = _Crew(environment, folder)
+            crew.listen()
+            ready()
+            await asyncio.gather(*(crew.keep_one() for _ in range(settings.workers)))
 
 
 class _Crew:

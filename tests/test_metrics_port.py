@@ -1,0 +1,193 @@
+"""METRICS_PORT: whoever dawdles there holds little, not for long, and nobody else back."""
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+
+import httpx2
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Info
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from conftest import Serve
+from credenza.exposition import ANSWER_SECONDS, AT_ONCE, HEAD_SECONDS, TURN_SECONDS, exposed
+from servers import accepts, free_port, until
+
+IDLE = 400
+"""Connections that send nothing."""
+
+SOON = 5.0
+"""Seconds that something may take that happens at once, on a busy machine."""
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@contextmanager
+def connections(port: int, number: int = 1) -> Iterator[list[socket.socket]]:
+    """Open so many connections; nothing is sent."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(number)
+        ]
+
+
+def is_ended(connection: socket.socket) -> bool:
+    """Return whether the server has closed a connection on which nothing was sent."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def within(seconds: float, condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds, which is not to take longer than so many seconds."""
+    begun = time.monotonic()
+    until(condition, what)
+    assert time.monotonic() - begun < seconds, what
+
+
+def held(opened: list[socket.socket]) -> int:
+    """Return how many connections the server has not closed."""
+    return sum(not is_ended(connection) for connection in opened)
+
+
+@contextmanager
+def serving(registry: CollectorRegistry) -> Iterator[int]:
+    """Serve a registry on a port, and return it."""
+    port = free_port()
+    with exposed(registry, "127.0.0.1", port):
+        yield port
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_idle_connections_hold_little(serve: Serve, workers: int) -> None:
+    """They have a thread each, few may be there, and each is closed after seconds.
+
+    Of one process and of several, where the first one serves the metrics.
+    """
+    port = free_port()
+    process = psutil.Process(serve(metrics_port=port, workers=workers).process.pid)
+    url = f"http://127.0.0.1:{port}/metrics"
+    assert httpx2.get(url).status_code == 200
+    before = process.num_threads()
+    with connections(port, IDLE) as opened:
+        within(SOON, lambda: held(opened) <= AT_ONCE, "those beyond are closed")
+        assert process.num_threads() <= before + AT_ONCE
+        within(HEAD_SECONDS + SOON, lambda: held(opened) == 0, "the others are closed")
+        within(SOON, lambda: process.num_threads() <= before, "their threads have ended")
+
+
+def test_idle_connections_keep_nobody_out() -> None:
+    """Where all places are taken by those that send nothing, a scrape has theirs."""
+    with serving(CollectorRegistry()) as port, connections(port, AT_ONCE) as opened:
+        begun = time.monotonic()
+        assert httpx2.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+        assert time.monotonic() - begun < HEAD_SECONDS / 2
+        assert held(opened) < AT_ONCE
+
+
+class Slow(Collector):
+    """Takes its time, and notes how many have to wait for it at once."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield no family."""
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(TURN_SECONDS / 4)
+        with self._lock:
+            self._now -= 1
+        yield from ()
+
+
+def test_scrapes_take_turns() -> None:
+    """More than may be there at once are all answered."""
+    registry, slow = CollectorRegistry(), Slow()
+    registry.register(slow)
+    with serving(registry) as port, ThreadPoolExecutor(2 * AT_ONCE) as pool:
+        asked = [f"http://127.0.0.1:{port}/metrics"] * 2 * AT_ONCE
+        assert {answer.status_code for answer in pool.map(httpx2.get, asked)} == {200}
+    assert slow.most == AT_ONCE
+
+
+def test_a_slow_head_is_given_up() -> None:
+    """A client that sends a byte now and then may take as long as one that sends none."""
+    with serving(CollectorRegistry()) as port, connections(port) as (connection,):
+        begun = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - begun < 2 * HEAD_SECONDS:
+                connection.sendall(b"G")
+                time.sleep(0.1)
+        assert HEAD_SECONDS - 1 < time.monotonic() - begun < HEAD_SECONDS + SOON
+
+
+def test_an_answer_that_nobody_takes_is_given_up(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its connection ends, and its thread; that is nothing to log."""
+    registry = CollectorRegistry()
+    Info("large", "More than buffers hold.", registry=registry).info({"text": "x" * 32_000_000})
+    with serving(registry) as port:
+        threads, begun = threading.active_count(), time.monotonic()
+        with connections(port) as (connection,):
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            within(SOON, lambda: threading.active_count() > threads, "it is read")
+            within(ANSWER_SECONDS + SOON, lambda: threading.active_count() == threads, "it ends")
+        assert time.monotonic() - begun > ANSWER_SECONDS - 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_goes_away_is_nothing_to_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """A reset connection has no traceback in the log."""
+    with serving(CollectorRegistry()) as port:
+        threads = threading.active_count()
+        with connections(port) as (connection,):
+            within(SOON, lambda: threading.active_count() > threads, "it is read")
+            linger_not = b"\x01\0\0\0\0\0\0\0"
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
+        within(SOON, lambda: threading.active_count() == threads, "it has ended")
+    assert capfd.readouterr().err == ""
+
+
+def test_formats_and_compression() -> None:
+    """OpenMetrics and gzip are for who asks; the length tells whether an answer is whole."""
+    registry = CollectorRegistry()
+    Counter("seen", "Seen.", registry=registry).inc(1, {"trace_id": "a"})
+    with serving(registry) as port:
+        url = f"http://127.0.0.1:{port}/metrics"
+        plain = httpx2.get(url, headers={"Accept-Encoding": "identity"})
+        assert plain.headers["content-type"].startswith("text/plain; version=")
+        assert int(plain.headers["content-length"]) == len(plain.content)
+        headers = {"Accept": OPENMETRICS, "Accept-Encoding": "gzip"}
+        with httpx2.stream("GET", url, headers=headers) as answer:
+            content = b"".join(answer.iter_raw())
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer.headers["content-encoding"] == "gzip"
+        text = gzip.decompress(content).decode()
+        assert '# {trace_id="a"} 1.0' in text
+        assert text.endswith("# EOF\n")
+        assert httpx2.post(url).status_code == 405
+
+
+def test_the_end_waits_for_nobody() -> None:
+    """What is open is closed with the port, and no thread is left."""
+    threads = threading.active_count()
+    with ExitStack() as stack:
+        with serving(CollectorRegistry()) as port:
+            opened = stack.enter_context(connections(port, AT_ONCE))
+            until(lambda: threading.active_count() == threads + 1 + AT_ONCE, "all are read")
+        assert not accepts(port)
+        within(1, lambda: held(opened) == 0, "all are closed")
+    within(1, lambda: threading.active_count() == threads, "no thread is left")
