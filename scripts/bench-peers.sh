@@ -28,10 +28,13 @@ install pocketbase "$POCKETBASE" env "GOBIN=$folder/pocketbase-$POCKETBASE" \
   go install "github.com/pocketbase/pocketbase/examples/base@$POCKETBASE"
 
 # uWSGI is what Kinto's documentation names for production.
-python=$folder/kinto-$KINTO/bin/python
-[ -x "$python" ] || "$uv" venv --quiet --python "${PYTHON:-python3}" "$folder/kinto-$KINTO"
-install kinto "$KINTO" \
-  "$uv" pip install --quiet --python "$python" "kinto[postgresql]==$KINTO" uwsgi
+# shellcheck disable=SC2329 # install calls it
+kinto() {
+  local place=$folder/kinto-$KINTO
+  "$uv" venv --quiet --allow-existing --python "${PYTHON:-python3}" "$place" &&
+    "$uv" pip install --quiet --python "$place/bin/python" "kinto[postgresql]==$KINTO" uwsgi
+}
+install kinto "$KINTO" kinto
 
 install json-server "$JSON_SERVER" npm install --prefix "$folder/json-server-$JSON_SERVER" \
   --silent --no-audit --no-fund "json-server@$JSON_SERVER"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -185,3 +186,21 @@ def test_picture_is_of_the_results(tmp_path: Path) -> None:
     assert (tmp_path / "new.svg").read_text() == (
         ROOT / "docs/reference/performance.svg"
     ).read_text()
+
+
+def test_each_peer_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    """Where go, uv and npm are missing, each peer is tried all the same, and the status is 1."""
+    for name in ("scripts/bench-peers.sh", "bench/peers.env"):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(ROOT / name, tmp_path / name)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("bash", "dirname", "env", "mkdir", "touch"):
+        (programs / name).symlink_to(shutil.which(name) or "")
+    command = [programs / "bash", tmp_path / "scripts/bench-peers.sh"]
+    done = subprocess.run(
+        command, env={"PATH": str(programs)}, capture_output=True, check=False, text=True
+    )
+    named = [line.split()[0] for line in done.stderr.splitlines() if "cannot be installed" in line]
+    assert named == ["pocketbase", "kinto", "json-server"]
+    assert (done.returncode, done.stdout) == (1, "")
