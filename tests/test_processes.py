@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
 
 from conftest import Serve
+from credenza.supervisor import next_pause
 from databases import create_migrated
 from keepalive import Connection
 from servers import Postgres, Valkey, accepts, free_port, until
@@ -215,6 +217,39 @@ def test_killed_process_is_started_again(pair: Running) -> None:
     assert killed not in after
     with pair.client() as client:
         assert client.post("/data", json=1).status_code == 201
+
+
+def test_process_that_cannot_start_is_tried_less_and_less(serve: Serve, folder: Path) -> None:
+    """The pause doubles each time, and the log tells it; the other one stays.
+
+    Here the file of a secret is gone. When it is back, so is the process.
+    """
+    token = folder / "token"
+    token.write_text("t")
+    running = serve(workers=2, auth_token_file=token, log_format="json")
+    killed = min(until_both_serve(running))
+
+    def pauses() -> list[float]:
+        ended = [line for line in running.log_lines() if line["event"] == "a process ended"]
+        return [line["pause_seconds"] for line in ended]
+
+    token.rename(folder / "away")
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: len(pauses()) >= 3, "it has ended again and again")
+    assert len(serving(running)) == 1
+    (folder / "away").rename(token)
+    until_both_serve(running)
+    assert pauses()[:3] == [1, 2, 4]
+    assert running.stop() == 0
+
+
+def test_pauses_grow_until_a_process_has_run_for_a_while() -> None:
+    """From 1 s to 30 s for those that end soon; after a longer run it is 1 s again."""
+    pauses = [0.0]
+    for _ in range(7):
+        pauses.append(next_pause(pauses[-1], ran=29.9))
+    assert pauses[1:] == [1, 2, 4, 8, 16, 30, 30]
+    assert next_pause(30, ran=30) == 1
 
 
 def test_sigterm_ends_all(serve: Serve, valkey: Valkey) -> None:

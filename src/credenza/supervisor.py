@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from typing import Final
@@ -23,8 +24,9 @@ from credenza.exposition import exposed
 from credenza.processes import Processes
 from credenza.settings import Settings
 
-AGAIN_SECONDS: Final = 1.0
-"""Pause before a process that ended by itself is started again."""
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+"""Seconds until a process that ended by itself is started again: at first, and at the most."""
 
 log = structlog.get_logger()
 
@@ -46,6 +48,16 @@ async def supervise(settings: Settings, *, url: str, port: int, ready: Callable[
             crew.listen()
             ready()
             await asyncio.gather(*(crew.keep_one() for _ in range(settings.workers)))
+
+
+def next_pause(last: float, ran: float) -> float:
+    """Return the pause after a process that ran so long, and began after the last pause.
+
+    In seconds. It doubles, unless the process has run for so long that no pause is called for.
+    """
+    if ran >= LONGEST_PAUSE:
+        return FIRST_PAUSE
+    return min(max(FIRST_PAUSE, 2 * last), LONGEST_PAUSE)
 
 
 class _Crew:
@@ -76,7 +88,9 @@ class _Crew:
 
     async def keep_one(self) -> None:
         """Run one process, again and again until all are to end."""
+        pause = 0.0
         while not self._ending.is_set():
+            begun = time.monotonic()
             # Ctrl-C reaches the supervisor alone, which passes it on.
             member = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "credenza", "one-of-many"),
@@ -91,9 +105,7 @@ class _Crew:
             self._members.discard(member)
             mark_process_dead(member.pid, self._folder)  # type: ignore[no-untyped-call]
             if not self._ending.is_set():
-                log.error("a process ended", pid=member.pid, status=status)
-                await self._pause()
-
-    async def _pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), AGAIN_SECONDS)
+                pause = next_pause(pause, time.monotonic() - begun)
+                log.error("a process ended", pid=member.pid, status=status, pause_seconds=pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), pause)
