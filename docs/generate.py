@@ -9,10 +9,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from inspect import cleandoc
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -55,14 +56,18 @@ def settings() -> Iterator[str]:
 def _takes(field: FieldInfo) -> str:
     """Return the type of a setting for people, with its bounds."""
     text = str(field.annotation)
+    words = [
+        f"`{word}`"
+        for each in (field.annotation, *get_args(field.annotation))
+        if isinstance(each, type) and issubclass(each, StrEnum)
+        for word in each
+    ]
     kinds = {
         "Path": "path",
         "SecretStr": "text, secret",
         "float": "number",
         "int": "whole number",
         "bool": "true or false",
-        "Auth": "`token`, `off`",
-        "LogFormat": "`auto`, `json`, `console`",
     }
     kind = next((said for known, said in kinds.items() if known in text), "text")
     bounds = [
@@ -71,7 +76,7 @@ def _takes(field: FieldInfo) -> str:
         for known, (attribute, sign) in BOUNDS.items()
         if isinstance(bound, known)
     ]
-    return ", ".join([kind, *bounds])
+    return ", ".join([*(words or [kind]), *bounds])
 
 
 def _default(name: str, field: FieldInfo) -> str:

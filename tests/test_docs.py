@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -189,6 +190,20 @@ def test_reference_has_every_setting_error_and_command() -> None:
         if name not in TEXTS[f"docs/reference/{page}.md"]
     }
     assert missing == set()
+
+
+def test_reference_lists_what_a_setting_may_be() -> None:
+    """A setting that takes one of a few words has all of them in its column."""
+    words = {
+        name.upper(): [word.value for word in kind]
+        for name, field in Settings.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if isinstance(kind, type) and issubclass(kind, StrEnum)
+    }
+    assert {"AUTH", "LOG_FORMAT", "OTEL_TRACES_SAMPLER"} <= words.keys()
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", TEXTS["docs/reference/settings.md"])
+    taken = {name: re.findall(r"`(\w+)`", text) for name, text in rows if name in words}
+    assert taken == words
 
 
 def test_reference_has_every_metric(shared: Running) -> None:
