@@ -156,8 +156,8 @@ HOMES = {
 }
 """What reaches out of the house, and the rooms with a door there.
 
-The environment is read by `settings` alone, through pydantic-settings; `supervisor` and `upkeep`
-hand it on, unread, to processes that they start.
+Of our modules `settings` alone reads the environment, through pydantic-settings; `supervisor`
+and `upkeep` hand it on, unread, to processes that they start.
 """
 
 

@@ -1,6 +1,8 @@
-"""The only reader of the environment: one frozen, typed object; unsafe values refuse to start.
+"""The settings of the environment: one frozen, typed object; unsafe values refuse to start.
 
-Must not know what is built from the settings. Each field's description is its documentation
+Must not know what is built from the settings. None of our other modules reads the environment;
+libraries do: OpenTelemetry's exporter `OTEL_EXPORTER_OTLP_HEADERS` and its kin, prometheus-client
+`PROMETHEUS_MULTIPROC_DIR`. Each field's description is its documentation
 (`docs/reference/settings.md` is made from it); units are in the description. Secrets may come as
 a value or as the path of a file (`…_FILE`); the file wins and is read again whenever it is needed.
 """
