@@ -59,7 +59,11 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "TargetDown": ("the only target is down", "10.0.0.1:8001 cannot be scraped: up is 0."),
     "CredenzaDatabaseUnreachable": (
         "the database cannot be reached",
-        "10.0.0.1:8001 has no answer from its database: credenza_database_up is 0.",
+        "No replica has an answer from the database: credenza_database_up is 0.",
+    ),
+    "CredenzaReplicaWithoutDatabase": (
+        "the database cannot be reached",
+        "10.0.0.1:8001 has no answer from the database: credenza_database_up is 0.",
     ),
     "CredenzaPoolExhausted": (
         "all connections are busy",

@@ -25,6 +25,8 @@ from service_series import BUSY, STEPS, WAITING, WAITS, errors, invalidations, s
 ELEVEN = ((0, 36), (2, 5), (1, 1), (0, 18))
 REFUSED = 'credenza_requests_refused_total{{reason="{}"}}'
 REASONS = ("requests", "exports")
+AWAY = alert("CredenzaDatabaseUnreachable", "page")
+WITHOUT_IT = alert("CredenzaReplicaWithoutDatabase", "ticket", POD)
 LACK = alert("CredenzaSLOWithoutData", "ticket", {})
 
 
@@ -80,8 +82,28 @@ _EACH = (
     Case(
         "the database cannot be reached",
         STEPS,
-        {11: (), 12: (alert("CredenzaDatabaseUnreachable", "page", POD),), 25: ()},
+        {11: (), 12: (AWAY,), 14: (AWAY,), 18: (AWAY, WITHOUT_IT), 25: ()},
         {"credenza_database_up": level((1, 21), (0, 20), (1, 19))},
+    ),
+    Case(
+        "one of two replicas cannot reach the database for seven minutes",
+        STEPS,
+        {14: (), 16: (alert("CredenzaReplicaWithoutDatabase", "ticket", SECOND),), 18: ()},
+        others={
+            "second": {
+                "up": level((1, STEPS)),
+                "credenza_database_up": level((1, 20), (0, 14), (1, 26)),
+            }
+        },
+    ),
+    Case(
+        "a replica cannot reach the database, and the other one is down",
+        STEPS,
+        {12: (AWAY,)},
+        {"credenza_database_up": at(10, 0, 1)},
+        others={
+            "second": {"up": at(10, 0, 1), "credenza_database_up": f"{level((1, 20))} stale _x39"}
+        },
     ),
     Case(
         "the database is away for half a minute",

@@ -15,6 +15,7 @@ import yaml
 from alerting import CONFIG, SECRETS, Alertmanager, Config, Place, amtool, open_folder, shipped
 from manifests import ROOT
 from servers import until
+from service_cases import SERVICE
 
 Labels = dict[str, str]
 SHIPPED: Config = yaml.safe_load(CONFIG)
@@ -58,7 +59,10 @@ def _ticket(name: str = "", **labels: str) -> Labels:
 
 DATABASE, DOWN, TARGET = "CredenzaDatabaseUnreachable", "CredenzaDown", "TargetDown"
 REPLICAS = "CredenzaStatefulSetReplicasMissing"
-FOLLOWING = ("DatabaseErrors", "GroupsWait", "PoolExhausted", "PoolWaits", "RefusesRequests")
+FOLLOWING = (
+    *("DatabaseErrors", "GroupsWait", "PoolExhausted", "PoolWaits", "RefusesRequests"),
+    "ReplicaWithoutDatabase",
+)
 CASES = [
     Case(True, _page(slo="reads"), _ticket(slo="reads")),
     Case(False, _page(slo="reads"), _ticket(slo="writes")),
@@ -68,9 +72,9 @@ CASES = [
     Case(False, _page(), _ticket()),
     Case(False, {**_ticket(slo="reads"), "severity": "none"}, _ticket("U", slo="reads")),
     Case(False, _page(slo="reads"), {**_ticket(slo="reads"), "severity": "none"}),
-    Case(True, _page(DATABASE, instance="a"), _page(slo="reads")),
-    Case(True, _page(DATABASE, instance="a"), _ticket(slo="reads")),
-    *(Case(True, _page(DATABASE, instance="a"), _ticket(f"Credenza{name}")) for name in FOLLOWING),
+    Case(True, _page(DATABASE), _page(slo="reads")),
+    Case(True, _page(DATABASE), _ticket(slo="reads")),
+    *(Case(True, _page(DATABASE), _ticket(f"Credenza{name}", instance="a")) for name in FOLLOWING),
     Case(False, _page(DATABASE), _page(slo="reads"), same_namespace=False),
     Case(False, _page(DATABASE), _ticket("CredenzaPoolWaits"), same_namespace=False),
     Case(False, _page(DATABASE), _ticket("CredenzaRedisBreakerOpen")),
@@ -256,6 +260,41 @@ def _surprises(server: Alertmanager, rules: list[Any], round_: str) -> list[Case
 def test_inhibition(server: Alertmanager) -> None:
     """What follows from an alert that fires is silent, and nothing else is."""
     assert _surprises(server, SHIPPED["inhibit_rules"], "shipped") == []
+
+
+def _happens(name: str, namespace: str) -> list[Labels]:
+    """Return what fires last in a case for promtool, as of another namespace."""
+    (case,) = (each for each in SERVICE if each.name == name)
+    firing = [each for each in case.expected.values() if each][-1]
+    return [dict(each) | {"namespace": namespace} for each in firing]
+
+
+def test_a_replica_without_the_database_silences_no_page(server: Alertmanager) -> None:
+    """A bad node is known and silenced; a bad release pages, and so does the database itself."""
+    server.reload(
+        server.place.config() | {"inhibit_rules": copy.deepcopy(SHIPPED["inhibit_rules"])}
+    )
+    one, every = "one-replica", "every-replica"
+    add = (f"--alertmanager.url={server.url}", "silence", "add", "-d8h", "-aada", "-cnode")
+    replica = _happens("one of two replicas cannot reach the database for seven minutes", one)
+    database = _happens("the database cannot be reached", every)
+    for instance in {each["instance"] for each in (*replica, *database) if "instance" in each}:
+        amtool(*add, f"instance={instance}")
+    burns = [_page("Burns", slo="writes", namespace=each) for each in (one, every)]
+    server.post(*replica, *database, *burns)
+    until(
+        lambda: tuple(sorted(burns[1].items())) in server.suppressed("inhibitedBy"),
+        "the page of the SLO is not silent while no replica has the database",
+    )
+    states = {
+        (each["labels"]["namespace"], each["labels"]["alertname"]): each["status"]["state"]
+        for each in server.alerts()
+        if each["labels"].get("namespace") in {one, every}
+    }
+    assert {key for key, state in states.items() if state == "active"} == {
+        (one, "Burns"),
+        (every, DATABASE),
+    }
 
 
 def _rule_changes() -> dict[str, list[Any]]:

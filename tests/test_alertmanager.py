@@ -226,7 +226,7 @@ def test_a_silence_holds_and_ends(live: Alertmanager, inbox: Inbox) -> None:
 
 def test_what_is_inhibited_is_not_sent(live: Alertmanager, inbox: Inbox) -> None:
     """While the database is unreachable, that alone is told; the rest follows where it stays."""
-    cause = _alert("CredenzaDatabaseUnreachable", "inhibited", severity="page", instance="a")
+    cause = _alert("CredenzaDatabaseUnreachable", "inhibited", severity="page")
     effects = [
         _alert("CredenzaAvailabilityBurnsFast", "inhibited", severity="page", slo="reads"),
         _alert("CredenzaPoolExhausted", "inhibited", severity="ticket", instance="a"),
