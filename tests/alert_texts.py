@@ -54,7 +54,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     ),
     "CredenzaDown": (
         "there was never one",
-        "No target shows the metrics of Credenza; within a day 0 had been there.",
+        "No target shows the metrics of Credenza; within 7 days 0 had been there.",
     ),
     "TargetDown": ("the only target is down", "10.0.0.1:8001 cannot be scraped: up is 0."),
     "CredenzaDatabaseUnreachable": (

@@ -47,13 +47,11 @@ _DOWN = (
         for key, down in [(job.replace("-", "_"), of("ObserverDown", job, "instance"))]
     ),
     replace(
-        case(
-            "Loki has been gone for three hours", {220: (of("ObserverDown", "loki", "instance"),)}
-        ),
-        steps=240,
-        step="1m",
-        every="1m",
-        others={"loki": {"up": f"{level((1, 20))} stale _x219"}},
+        case("Loki has been gone for 30 hours", {1860: (of("ObserverDown", "loki", "instance"),)}),
+        steps=190,
+        step="10m",
+        every="10m",
+        others={"loki": {"up": f"{level((1, 6))} stale _x183"}},
     ),
     case(
         "a node is gone, and another one is there",

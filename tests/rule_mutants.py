@@ -57,6 +57,7 @@ WINDOWS = {
     "6h": "30m",
     "1d": "2h",
     "3d": "6h",
+    "7d": "1d",
     "30d": "1d",
 }
 """A window, and one that takes its place."""

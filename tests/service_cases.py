@@ -50,12 +50,12 @@ _EACH = (
         },
     ),
     Case(
-        "all replicas have been gone for three hours",
-        200,
-        {160: (alert("CredenzaDown", "page"),)},
-        gone(10, 190),
-        step="1m",
-        every="2m",
+        "all replicas have been gone for 30 hours",
+        190,
+        {80: (alert("CredenzaDown", "page"),), 1860: (alert("CredenzaDown", "page"),)},
+        gone(6, 184),
+        step="10m",
+        every="10m",
     ),
     Case(
         "there was never one",
