@@ -3,7 +3,6 @@
 `make observe` runs the same configuration; tests/test_parity.py holds the chart against k8s/.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,8 @@ import yaml
 import manifests
 import pod_rules
 from charts import ENVIRONMENTS, template
+from credenza.tallies import Tally
+from credenza.tracing import Traced
 from manifests import ROOT, Object, admitted, kustomize, load, one, pod, title
 from test_compose import COMPOSE
 from test_platform import OF_NODES, valid
@@ -123,21 +124,74 @@ def test_who_sees_a_node_writes_one_folder() -> None:
 
 
 def test_data_sources_lead_to_each_other() -> None:
-    """Exemplar → trace, line → trace, trace → lines: by uids that there are."""
+    """Exemplar → trace, line → trace, trace → lines: all that each data source is told, whole.
+
+    Names of options and variables are those of https://grafana.com/docs/grafana/v12.3/datasources/.
+    """
     prometheus = datasource("grafana/provisioning/datasources/prometheus.yaml")
     jaeger, loki = datasource("jaeger/datasource.yaml"), datasource("loki/datasource.yaml")
+    in_line, in_exemplar = trace_of_a_line(), trace_of_an_exemplar()
+    assert "service_name" in labels_of_lines()
     assert [each["uid"] for each in (prometheus, jaeger, loki)] == ["prometheus", "jaeger", "loki"]
-    (exemplars,) = prometheus["jsonData"]["exemplarTraceIdDestinations"]
-    assert exemplars == {"name": "trace_id", "datasourceUid": jaeger["uid"]}
-    (derived,) = loki["jsonData"]["derivedFields"]
-    assert (derived["matcherType"], derived["matcherRegex"]) == ("label", "trace_id")
-    assert derived["datasourceUid"] == jaeger["uid"]
-    lines = jaeger["jsonData"]["tracesToLogsV2"]
-    assert lines["datasourceUid"] == loki["uid"]
+    assert prometheus["jsonData"] == {
+        "httpMethod": "POST",
+        "timeInterval": scrape_interval(),
+        "exemplarTraceIdDestinations": [{"name": in_exemplar, "datasourceUid": "jaeger"}],
+    }
     # A variable of Grafana's has a second $ in such a file, or it would be one of the environment.
-    text = json.dumps([prometheus, jaeger, loki])
-    assert re.findall(r"(?<!\$)\$\{", text) == []
-    assert "service_name" in lines["query"]
+    assert loki["jsonData"] == {
+        "derivedFields": [
+            {
+                "name": in_line,
+                "matcherType": "label",
+                "matcherRegex": in_line,
+                "datasourceUid": "jaeger",
+                "url": "$${__value.raw}",
+                "urlDisplayLabel": "Trace",
+            }
+        ]
+    }
+    assert jaeger["jsonData"] == {
+        "tracesToLogsV2": {
+            "datasourceUid": "loki",
+            "customQuery": True,
+            "query": f'{{service_name=~".+"}} | {in_line}="$${{__trace.traceId}}"',
+            # A line may be written before the span that is asked from, and after it.
+            "spanStartTimeShift": "-5m",
+            "spanEndTimeShift": "5m",
+        }
+    }
+
+
+def trace_of_a_line() -> str:
+    """Return what a line of the service calls its trace, and so Loki where it came by OTLP."""
+    (name,) = Traced("0" * 32, None).ids
+    return name
+
+
+def trace_of_an_exemplar() -> str:
+    """Return what an exemplar of the service calls its trace."""
+    tally = Tally((1.0,))
+    tally.add(0, 0, 0.5, "0" * 32)
+    ((name, *_),) = (exemplar.labels for exemplar in tally.exemplars.values())
+    return str(name)
+
+
+def labels_of_lines() -> set[str]:
+    """Return what Loki finds lines by: it writes a dot as `_`."""
+    limits = yaml.safe_load((MONITORING / "loki/loki.yaml").read_text())["limits_config"]
+    (indexed,) = limits["otlp_config"]["resource_attributes"]["attributes_config"]
+    assert indexed["action"] == "index_label"
+    return {name.replace(".", "_") for name in indexed["attributes"]}
+
+
+def scrape_interval() -> str:
+    """Return how often Prometheus scrapes: Grafana takes the shortest range of a rate from it."""
+    (found,) = {
+        yaml.safe_load((MONITORING / "prometheus" / name).read_text())["global"]["scrape_interval"]
+        for name in ("prometheus.yml", "compose.yml")
+    }
+    return str(found)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
