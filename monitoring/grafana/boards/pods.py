@@ -174,7 +174,7 @@ BOARD: Final = board(
     "Credenza pods",
     "Which replicas are there, since when and in which version, what they have under way, and how "
     "much memory and processor time they use. All of it is what the processes say of themselves; "
-    "what Kubernetes says (pending pods, evictions, throttling) needs kube-state-metrics and the "
-    "kubelet, which the shipped Prometheus does not scrape.",
+    "what Kubernetes says comes with the components cluster-metrics (pods, replicas, restarts) and "
+    "kubelet-metrics (volumes), and is told by alerts.",
     *(NOW, LIFE, WORK, RESOURCES),
 )
