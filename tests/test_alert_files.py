@@ -1,6 +1,7 @@
 """Alertmanager's files: start.sh leaves out what has no secret, and each packaging has the same."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,46 @@ def test_without_secrets_it_starts_and_says_where(folder: Path) -> None:
     assert "all alerts are seen on the page of Alertmanager, port 9093" in said
     for name in SECRETS:
         assert re.search(rf"left out for want of a secret: \w+_configs: \S+/{name}\n", said), name
+
+
+def test_a_hangup_has_it_read_anew(folder: Path) -> None:
+    """A new secret and a new route count; a wrong file is refused, seen, and made up for."""
+    place = Place(open_folder(folder), {}).put(shipped())
+    server = Alertmanager(place)
+    server.port = free_port()
+    started = place.start_with(alertmanager(), *server.options())
+
+    def loaded(*parts: str) -> bool:
+        config = yaml.safe_load(server.get("/api/v2/status").json()["config"]["original"])
+        return [part in str(config) for part in ("slack_configs", "repeat_interval': '23h'")] == [
+            part in parts for part in ("secret", "route")
+        ]
+
+    def accepted() -> bool:
+        text = server.get("/metrics").text
+        (value,) = re.findall(r"(?m)^alertmanager_config_last_reload_successful (\d)$", text)
+        return bool(value == "1")
+
+    try:
+        until(lambda: started.poll() is None and _is_ready(server), "Alertmanager")
+        assert loaded()
+        (folder / "secrets/SLACK_API_URL").write_text("http://127.0.0.1/")
+        started.send_signal(signal.SIGHUP)
+        until(lambda: loaded("secret"), "the secret")
+        place.put({"alertmanager.yml": CONFIG.replace("receiver: page", "receiver: nobody")})
+        started.send_signal(signal.SIGHUP)
+        until(lambda: not accepted(), "the fault is seen")
+        assert loaded("secret"), "it goes on as before"
+        place.put({"alertmanager.yml": CONFIG.replace("interval: 24h", "interval: 23h")})
+        started.send_signal(signal.SIGHUP)
+        until(accepted, "it is right again")
+        assert loaded("secret", "route")
+    finally:
+        started.terminate()
+        started.communicate(timeout=60)
+        server.stop()
+    assert started.returncode == 0
+    assert not accepts(server.port)
 
 
 def _is_ready(server: Alertmanager) -> bool:

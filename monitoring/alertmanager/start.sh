@@ -1,30 +1,52 @@
 #!/bin/sh
 # start.sh [OPTION…]: start Alertmanager with those integrations of alertmanager.yml whose secrets are
-# there. A *_configs that names a file which is missing or empty is left out, with a word about it. A
-# secret that comes later counts from the next start on; one that changes, at once.
+# there. A *_configs that names a file which is missing or empty is left out, with a word about it.
+# SIGHUP does the same again and has Alertmanager read it: a file or a secret that is new counts then.
+# What Alertmanager refuses it goes on without. A secret that changes counts at once.
 set -eu
 folder=${TMPDIR:-/tmp}
+source=$(dirname "$0")/alertmanager.yml
+process=
 
-awk '
-  function finish() {
-    if (missing == "") { printf "%s", block }
-    else { print "start.sh: receiver " receiver ", left out for want of a secret: " kind " " missing > "/dev/stderr" }
-    block = missing = ""
-  }
-  /^  - name: / { finish(); receiver = $NF }
-  /^    [a-z]+_configs:$/ { finish(); kind = $1; block = $0 "\n"; next }
-  block != "" && /^      / {
-    block = block $0 "\n"
-    if ($0 ~ /_file: /) {
-      path = $NF
-      if ((getline line < path) <= 0 || line == "") { missing = path }
-      close(path)
+write() {
+  awk '
+    function finish() {
+      if (missing == "") { printf "%s", block }
+      else { print "start.sh: receiver " receiver ", left out for want of a secret: " kind " " missing > "/dev/stderr" }
+      block = missing = ""
     }
-    next
-  }
-  { finish(); print }
-  END { finish() }
-' "$(dirname "$0")/alertmanager.yml" > "$folder/alertmanager.yml"
+    /^  - name: / { finish(); receiver = $NF }
+    /^    [a-z]+_configs:$/ { finish(); kind = $1; block = $0 "\n"; next }
+    block != "" && /^      / {
+      block = block $0 "\n"
+      if ($0 ~ /_file: /) {
+        path = $NF
+        if ((getline line < path) <= 0 || line == "") { missing = path }
+        close(path)
+      }
+      next
+    }
+    { finish(); print }
+    END { finish() }
+  ' "$source" > "$folder/alertmanager.yml"
+}
+
+# It may come before there is a process, which reads what is there then.
+reload() {
+  write || true
+  [ -z "$process" ] || kill -HUP "$process"
+}
+
+trap reload HUP
+trap '[ -z "$process" ] || kill -TERM "$process"' TERM INT
+write
 
 echo "start.sh: all alerts are seen on the page of Alertmanager, port 9093" >&2
-exec alertmanager --config.file="$folder/alertmanager.yml" "$@"
+alertmanager --config.file="$folder/alertmanager.yml" "$@" &
+process=$!
+while :; do
+  status=0
+  wait "$process" || status=$?
+  # A signal ends `wait`, and the process goes on.
+  kill -0 "$process" 2>/dev/null || exit "$status"
+done
