@@ -48,6 +48,31 @@ def test_rules_are_valid() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("prometheus.yml", sorted((ROOT / "k8s/components").glob("*/scrape-*.yml"))),
+        ("compose.yml", [MONITORING / "compose-observe.yml"]),
+    ],
+)
+def test_configurations_are_valid(name: str, more: list[Path], tmp_path: Path) -> None:
+    """Promtool takes what Prometheus is started with, and what components add.
+
+    Debian's does not know files of scrapes yet, nor how pods are discovered, which the drills try.
+    """
+    config = yaml.safe_load((MONITORING / name).read_text())
+    del config["scrape_config_files"]
+    assert more
+    for path in more:
+        config["scrape_configs"] += yaml.safe_load(path.read_text())["scrape_configs"]
+    for job in config["scrape_configs"]:
+        job.pop("kubernetes_sd_configs", None)
+    (tmp_path / name).write_text(yaml.safe_dump(config))
+    command = ["promtool", "check", "config", "--syntax-only", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_what_happens_and_what_fires(part: str) -> None:
     """In each case exactly the alerts fire that are expected, at the minutes that are given."""
