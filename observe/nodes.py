@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import yaml
+
+from manifests import ROOT
 from service import Running
 
 LONGEST: Final = 16 * 1024
@@ -19,7 +22,7 @@ class Node:
     """
 
     def __init__(self, pods: Path, namespace: str) -> None:
-        self.files = pods / f"{namespace}_*/*/*.log"
+        self.files = read_by(pods, namespace)
         folder = pods / f"{namespace}_credenza-0_7d4e8f6a-0000-4000-8000-000000000001" / "credenza"
         folder.mkdir(parents=True)
         self._file = folder / "0.log"
@@ -41,7 +44,7 @@ class Node:
                 rest += source.read()
                 *lines, rest = rest.split(b"\n")
                 for line in lines:
-                    kept.write(_as_kept(line))
+                    kept.write(as_kept(line, datetime.now(UTC)))
                 if is_last:
                     return
                 time.sleep(0.05)
@@ -53,12 +56,22 @@ class Node:
             thread.join()
 
 
-def _as_kept(line: bytes) -> bytes:
+def read_by(pods: Path, namespace: str) -> Path:
+    """Return the pattern by which a collector finds the files of a namespace, below a folder."""
+    shipped: str = yaml.safe_load((ROOT / "k8s/node-logs/prod/kustomization.yaml").read_text())[
+        "configMapGenerator"
+    ][0]["literals"][0]
+    own, _, files = shipped.removeprefix("FILES=/var/log/pods/").partition("_")
+    assert own == "credenza-prod"
+    return pods / f"{namespace}_{files}"
+
+
+def as_kept(line: bytes, at: datetime) -> bytes:
     """Return a line as it stands in the file: time, stream, whether it is a part, and text."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z").encode()
+    when = at.isoformat().replace("+00:00", "Z").encode()
     starts = range(0, max(len(line), 1), LONGEST)
     return b"".join(
         b"%s stderr %s %s\n"
-        % (now, b"F" if at + LONGEST >= len(line) else b"P", line[at : at + LONGEST])
-        for at in starts
+        % (when, b"F" if start + LONGEST >= len(line) else b"P", line[start : start + LONGEST])
+        for start in starts
     )

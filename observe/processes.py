@@ -134,9 +134,9 @@ class Loki(Tool):
         """Return the options of its container."""
         return shipped_arguments("loki/stateful-set.yaml")
 
-    def lines(self, query: str) -> list[tuple[dict[str, str], str]]:
-        """Return labels (with structured metadata) and text of each line of the last hour."""
-        found = self.ask("/loki/api/v1/query_range", query=query, since="1h", limit=5000)
+    def lines(self, query: str, since: str = "1h") -> list[tuple[dict[str, str], str]]:
+        """Return labels (with structured metadata) and text of each line since then."""
+        found = self.ask("/loki/api/v1/query_range", query=query, since=since, limit=5000)
         streams = found["data"]["result"]
         return [(each["stream"], value[1]) for each in streams for value in each["values"]]
 

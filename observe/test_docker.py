@@ -8,7 +8,9 @@ from observe.conftest import Say, Stack
 from observe.looking import OF_SERVICE, Mark
 from observe.processes import Collector
 from servers import until
+from test_traces_and_logs import BESIDE
 
+DOCKERS = "/var/lib/docker/containers/"
 OTHER = "a line of another project's"
 ALONE = 3.0
 """Seconds in which lines would be sent: files are looked at each 0.2 s, batches go each 1 s."""
@@ -36,10 +38,13 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
     for name, text in containers.items():
         (folder / name).mkdir(parents=True)
         (folder / name / f"{name}-json.log").write_text(text)
+    earlier = kept(f"LOG: earlier than {mark.request_id}", project="ours", service="postgres")
+    (folder / "d/d-json.log.1").write_text(earlier)
     collector = Collector(
         stack.folder / "docker",
         "logs/daemon-set.yaml",
-        FILES=folder / "*/*-json.log",
+        FILES=folder
+        / BESIDE["services"]["node-logs"]["environment"]["FILES"].removeprefix(DOCKERS),
         PODS="false",
         PROJECT="ours",
         LOKI=f"{stack.loki.url}/otlp",
@@ -48,7 +53,9 @@ def test_lines_of_compose_are_found(stack: Stack, say: Say) -> None:
         ours = f'{OF_SERVICE} | request_id="{mark.request_id}"'
         theirs = f'{{service_name="postgres"}} |= "{mark.request_id}"'
         until(lambda: len(stack.loki.lines(ours)) == 1, "the service's line in Loki")
-        until(lambda: len(stack.loki.lines(theirs)) == 1, "PostgreSQL's line in Loki")
+        until(
+            lambda: len(stack.loki.lines(theirs)) == 2, "PostgreSQL's line in Loki, and the earlier"
+        )
         with (folder / "b/b-json.log").open("a") as file:
             file.write(containers["b"])
         time.sleep(ALONE)

@@ -103,7 +103,7 @@ def test_who_sees_a_node_is_apart(environment: str) -> None:
     assert reached(objects, "node-logs") == [("loki", 3100)]
     said = one(objects, "ConfigMap", "node-logs-settings")["data"]
     assert said == {
-        "FILES": f"/var/log/pods/credenza-{environment}_*/*/*.log",
+        "FILES": f"/var/log/pods/credenza-{environment}_*/*/*.log*",
         "LOKI": f"http://loki.credenza-{environment}:3100/otlp",
     }
 
