@@ -15,7 +15,7 @@ PLACE: Final = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
 NOTE: Final = (
     "# Made by charts/prometheus_rule.py from monitoring/prometheus/rules by `make docs`.\n"
 )
-FILES: Final = ("alerts", "platform", "observers", "slo", "targets", "limits")
+FILES: Final = ("alerts", "platform", "observers", "slo", "targets")
 """All but those about Prometheus itself: the operator's has its own."""
 
 LABELS: Final = {"app.kubernetes.io/name": "credenza", "app.kubernetes.io/part-of": "credenza"}

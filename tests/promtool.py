@@ -15,7 +15,7 @@ from rule_cases import Case
 
 RULES = Path(__file__).parent.parent / "monitoring/prometheus/rules"
 ORDER = [
-    *("credenza-targets", "credenza-limits", "credenza-sli"),
+    *("credenza-targets", "credenza-sli"),
     *("credenza-burn-rates-of-hours", "credenza-burn-rates-of-days"),
     *("credenza-slo-alerts", "credenza-service", "credenza-platform", "credenza-observers"),
     "prometheus",

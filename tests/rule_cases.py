@@ -94,6 +94,7 @@ def healthy(steps: int, rate: float = 30) -> dict[str, str]:
         'credenza_groups_waiting{kind="create"}': none,
         "process_start_time_seconds": level((-86400, steps)),
         "process_resident_memory_bytes": level((1e8, steps)),
+        "credenza_memory_limit_bytes": level((2**28, steps)),
         requests("GET", "2xx"): always,
         requests("PUT", "2xx"): always,
         **{within("GET", bound): always for bound in ("0.05", "0.1", "0.25", "+Inf")},

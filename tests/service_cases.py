@@ -9,6 +9,7 @@ from heartbeat_cases import HEARTBEAT
 from rule_cases import (
     POD,
     SECOND,
+    STAGING,
     Case,
     alert,
     at,
@@ -255,6 +256,16 @@ _EACH = (
     ),
     Case("there is memory left", STEPS, {25: ()}, {"process_resident_memory_bytes": at(10, 240e6)}),
     Case(
+        "a replica may have twice as much as one of another environment, and holds as much",
+        STEPS,
+        {25: (alert("CredenzaMemoryHigh", "ticket", STAGING),)},
+        {
+            "process_resident_memory_bytes": at(10, 245e6),
+            "credenza_memory_limit_bytes": level((2**29, STEPS)),
+        },
+        others={"staging": {**healthy(STEPS), "process_resident_memory_bytes": at(10, 245e6)}},
+    ),
+    Case(
         "two versions run side by side",
         160,
         {60: (), 72: (alert("CredenzaSeveralVersions", "ticket"),), 78: ()},
@@ -316,9 +327,6 @@ WITHOUT = (
         nothing(STEPS),
         without=("slo",),
     ),
-    *(
-        Case(f"{name}.yml is not there", STEPS, {14: (), 16: (LACK,)}, without=(name,))
-        for name in ("targets", "limits")
-    ),
+    Case("targets.yml is not there", STEPS, {14: (), 16: (LACK,)}, without=("targets",)),
 )
 """They run without a file of the rules, and look at what says so."""

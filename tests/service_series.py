@@ -54,6 +54,7 @@ def sick(steps: int) -> dict[str, str]:
         WAITING: level((1000, steps)),
         "process_start_time_seconds": growing((1, steps)),
         "process_resident_memory_bytes": level((1e9, steps)),
+        "credenza_memory_limit_bytes": level((2**28, steps)),
         requests("GET", "5xx"): all_bad,
         requests("PUT", "5xx"): all_bad,
         taken("GET"): all_bad,

@@ -12,7 +12,7 @@ import credenza
 ROOT = Path(credenza.__file__).parent
 
 FLOORS = (
-    ("forms", "logs"),
+    ("cgroups", "forms", "logs"),
     ("sql", "errors", "settings", "tallies", "processes", "lifecycle", "patience", "samples"),
     ("telemetry", "tracing", "exposition"),
     ("spans",),

@@ -18,6 +18,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 
 from conftest import Serve
 from credenza import __version__, telemetry
+from credenza.cgroups import memory_limit
 from databases import create_database
 from servers import PATIENCE, Postgres, Valkey, free_port, until
 
@@ -254,6 +255,7 @@ def test_the_process_is_measured(client: httpx2.Client) -> None:
     """CPU time, memory, open files and the start of the process, as prometheus-client has them."""
     families = scraped(client)
     assert value(families, "process_resident_memory_bytes") > 10_000_000
+    assert value(families, "credenza_memory_limit_bytes") == memory_limit()
     assert value(families, "process_cpu_seconds_total") > 0
     assert value(families, "process_open_fds") > 3
     assert abs(time.time() - value(families, "process_start_time_seconds")) < 3600

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from conftest import Serve
+from credenza.cgroups import memory_limit
 from credenza.supervisor import next_pause
 from databases import create_migrated
 from keepalive import Connection
@@ -132,7 +133,11 @@ async def test_metrics_are_those_of_all_processes(pair: Running) -> None:
 def of_processes(url: str) -> dict[str, float]:
     """Return the series of the processes, by the metrics at an address."""
     lines = httpx2.get(f"{url}/metrics").text.splitlines()
-    pairs = [line.split() for line in lines if line.startswith("process_")]
+    pairs = [
+        line.split()
+        for line in lines
+        if line.startswith(("process_", "credenza_memory_limit_bytes "))
+    ]
     return {name: float(value) for name, value in pairs}
 
 
@@ -155,6 +160,7 @@ def test_processes_are_measured_as_one(pair: Running) -> None:
         assert found["process_virtual_memory_bytes"] == pytest.approx(
             sum(each.vms for each in memory), rel=0.05
         )
+        assert found["credenza_memory_limit_bytes"] == memory_limit()
         times = [member.cpu_times() for member in members]
         spent = sum(each.user + each.system for each in times)
         ended = times[0].children_user + times[0].children_system

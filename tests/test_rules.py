@@ -166,17 +166,6 @@ def test_samples_are_kept_as_long_as_rules_look_back() -> None:
     assert max(windows) == 30 < int(kept[1])
 
 
-@pytest.mark.parametrize("overlay", ["dev", "staging", "prod"])
-def test_the_memory_limit_is_the_replicas(overlay: str) -> None:
-    """The limit that an alert compares with is that of the environment's pods."""
-    objects = render(overlay)
-    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
-    limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
-    text = one(objects, "ConfigMap", "prometheus-rules")["data"]["limits.yml"]
-    (rule,) = yaml.safe_load(text)["groups"][0]["rules"]
-    assert rule == {"record": "credenza:memory_limit:bytes", "expr": f"vector({limit})"}
-
-
 def test_the_operators_rules_are_the_same() -> None:
     """The PrometheusRule is made of the same files, but for those about Prometheus itself."""
     made = [sys.executable, str(ROOT / "charts/prometheus_rule.py"), "--check"]

@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from credenza import __version__
+from credenza.cgroups import memory_limit
 from credenza.processes import START, Processes, started
 from credenza.tallies import Count, Refresh, Requests
 
@@ -224,6 +225,12 @@ class Metrics:
             "Documents written, by verb (create, put, patch, delete, import).",
             "verb",
         )
+        self._memory_limit = self._gauge(
+            "credenza_memory_limit_bytes",
+            "Bytes that all processes of the service may hold: the least limit of their control "
+            "groups, where there is none the machine's memory.",
+            mode="livemostrecent",
+        )
         self._measure_process()
         # A gauge, because prometheus-client's Info does not work with several processes.
         self._gauge("credenza_build_info", "1, with the version that runs.", "version").labels(
@@ -242,6 +249,7 @@ class Metrics:
     def flush(self) -> None:
         """Bring the series up to date that are counted beside; in the event loop's thread."""
         self._flush_records()
+        self._memory_limit.set(memory_limit())
         for tally in (self.http, self.near_hits, self.near_misses):
             tally.flush()
         for series in self.groups.values():

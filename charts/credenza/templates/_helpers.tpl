@@ -131,33 +131,11 @@ scrape-node-logs.yml: |
 {{- end }}
 {{- end }}
 
-{{/* Bytes of a quantity of memory, as a rule says it; without a limit nothing is near it. */}}
-{{- define "credenza.bytes" -}}
-{{- $text := toString . -}}
-{{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 "" 1 -}}
-{{- $unit := regexFind "[KMGki]*$" $text -}}
-{{- if and . (hasKey $units $unit) -}}
-{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) | int64 -}}
-{{- else -}}
-+Inf
-{{- end -}}
-{{- end }}
-
-{{/* The file limits.yml of the rules, with the limit of the service. */}}
-{{- define "credenza.limits" -}}
-{{- $limit := include "credenza.bytes" (dig "limits" "memory" "" .Values.resources) -}}
-{{- .Files.Get "files/monitoring/prometheus/rules/limits.yml" | replace "268435456" $limit -}}
-{{- end }}
-
 {{/* Prometheus's rules, a file each. */}}
 {{- define "credenza.rules" -}}
 {{- $root := . -}}
 {{- range $path, $_ := .Files.Glob "files/monitoring/prometheus/rules/*.yml" }}
-{{- if ne (base $path) "limits.yml" }}
 {{ base $path }}: |
   {{- $root.Files.Get $path | nindent 2 }}
 {{- end }}
-{{- end }}
-limits.yml: |
-  {{- include "credenza.limits" . | nindent 2 }}
 {{- end }}

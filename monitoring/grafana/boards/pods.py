@@ -9,6 +9,7 @@ from boards.queries import NAMED, REPLICA, of, per_second
 
 STARTED: Final = "process_start_time_seconds"
 MEMORY: Final = "process_resident_memory_bytes"
+LIMIT: Final = "credenza_memory_limit_bytes"
 
 NOW: Final = row(
     "Now",
@@ -40,7 +41,7 @@ NOW: Final = row(
         "Fullest memory",
         "The largest share of its memory limit that a replica uses. At 100 % the kernel ends it.",
         "percentunit",
-        (f"max({of(MEMORY)}) / scalar(credenza:memory_limit:bytes)", ""),
+        (f"max({of(MEMORY)} / {of(LIMIT)})", ""),
         steps={0: "green", 0.8: "orange", 0.9: "red"},
     ),
 )
@@ -126,11 +127,11 @@ RESOURCES: Final = row(
     "Resources",
     graph(
         "Memory",
-        "Resident memory of each replica, and the limit that the rules know of. Of several "
+        "Resident memory of each replica, and the highest limit that one has. Of several "
         "workers (WORKERS) it is the sum.",
         "bytes",
         (f"max by ({REPLICA}) ({of(MEMORY)})", NAMED),
-        ("max(credenza:memory_limit:bytes)", "limit"),
+        (f"max({of(LIMIT)})", "limit"),
         colours={"limit": "red"},
     ),
     graph(
