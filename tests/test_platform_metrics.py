@@ -71,9 +71,16 @@ def test_cases_have_the_labels_that_are_shown() -> None:
     assert checked == set().union(*(NAME.findall(rule["expr"]) for rule in PLATFORM_RULES))
 
 
-class _Shown(BaseHTTPRequestHandler):
+class Shown(BaseHTTPRequestHandler):
+    """Shows tests/exposed, a job at a path."""
+
+    def text(self, job: str) -> bytes:
+        """Return what a job shows."""
+        return (EXPOSED / f"{job}.prom").read_bytes()
+
     def do_GET(self) -> None:
-        text = (EXPOSED / f"{self.path[1:]}.prom").read_bytes()
+        """Show it."""
+        text = self.text(self.path[1:])
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
@@ -86,7 +93,7 @@ class _Shown(BaseHTTPRequestHandler):
 @pytest.fixture
 def stub() -> Iterator[int]:
     """Show tests/exposed on a port, a file at a path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Shown)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Shown)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
