@@ -161,6 +161,14 @@ TEXTS: dict[str, tuple[str, ...]] = {
         "Prometheus: each part of its storage fails once, one after the other",
         "The storage of localhost:9090 failed 1 times in an hour.",
     ),
+    "PrometheusDeletesSamples": (
+        "Prometheus: its samples do not fit",
+        "localhost:9090 deleted samples 2 times within a day for want of space.",
+    ),
+    "PlatformSourceDown": (
+        "kube-state-metrics is down for 18 minutes",
+        "kube-state-metrics 10.0.0.9:8080 is not there: up is 0.",
+    ),
     "PrometheusConfigurationRefused": (
         "Prometheus: prometheus_config_last_reload_successful",
         "localhost:9090 refuses its configuration (value 0) and keeps the one before.",

@@ -4,10 +4,21 @@ They run without slo.yml, as those of the service do.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rule_cases import SELF, Case, Firing, Series, alert, growing, level
+from rule_cases import (
+    CERTIFICATES,
+    CLUSTER,
+    KUBELET,
+    SELF,
+    Case,
+    Firing,
+    Series,
+    alert,
+    growing,
+    level,
+)
 
 STEPS = 60
 """Half an hour."""
@@ -46,6 +57,21 @@ ONE = 0.96
 
 ONCE_IN_FIVE = growing((0, 20), (ONE, 1), (0, 9), (ONE, 1), (0, 44))
 ONCE_IN_TEN = growing((0, 20), (ONE, 1), (0, 19), (ONE, 1), (0, 34))
+POOLS = ("kubelet", "kube-state-metrics")
+DELETED = "prometheus_tsdb_size_retentions_total"
+DELETES = alert("PrometheusDeletesSamples", "ticket", SELF)
+
+
+def pool(job: str) -> str:
+    """Return the series of how many targets of a job there are."""
+    return f'prometheus_target_scrape_pool_targets{{scrape_job="{job}"}}'
+
+
+def absent(place: Mapping[str, str]) -> Firing:
+    """Return the alert of a source that does not answer, or that has no target."""
+    return alert("PlatformSourceDown", "ticket", place)
+
+
 BETWEEN = 70
 """Minutes between failures of the storage: each is told for an hour."""
 
@@ -81,12 +107,64 @@ _EACH = (
         every="5m",
     ),
     Case(
+        "Prometheus: its samples do not fit",
+        180,
+        {100: (), 130: (DELETES,), 1500: (DELETES,), 1760: ()},
+        others={"prometheus": {DELETED: growing((0, 12), (0.95, 2), (0, 166))}},
+        step="10m",
+        every="10m",
+    ),
+    Case(
+        "kube-state-metrics is down for 18 minutes",
+        STEPS,
+        {24: (), 26: (absent(CLUSTER),), 29: ()},
+        others={
+            "cluster": {"up": level((1, 20), (0, 37), (1, 3))},
+            "kubelet": {"up": level((1, STEPS))},
+            "cert-manager": {"up": level((1, STEPS))},
+            "prometheus": dict.fromkeys(map(pool, POOLS), level((1, STEPS))),
+        },
+    ),
+    Case(
+        "a kubelet and cert-manager are down",
+        STEPS,
+        {14: (), 16: (absent(KUBELET), absent(CERTIFICATES)), 29: ()},
+        others={
+            "kubelet": {"up": level((0, 55), (1, 5))},
+            "cert-manager": {"up": level((0, 55), (1, 5))},
+        },
+    ),
+    Case(
+        "kubelets and kube-state-metrics have no target",
+        STEPS,
+        {24: (), 26: tuple(absent({"job": job}) for job in POOLS), 29: ()},
+        others={
+            "prometheus": dict.fromkeys(map(pool, POOLS), level((1, 20), (0, 37), (1, 3)))
+            | {pool("cert-manager"): level((0, STEPS))},
+        },
+    ),
+    Case(
+        "cert-manager is gone",
+        180,
+        {
+            250: (),
+            290: (absent({"job": "cert-manager"}),),
+            1500: (absent({"job": "cert-manager"}),),
+            1790: (),
+        },
+        others={"cert-manager": {"up": f"{level((1, 24))} stale _x155"}},
+        step="10m",
+        every="10m",
+    ),
+    Case(
         "Prometheus: nothing fails",
         STEPS,
         {9: (), 29: ()},
         others={
             "prometheus": {
-                **dict.fromkeys((DROPPED, UNSENT, FAILED, MISSED, *STORAGE), growing((0, STEPS))),
+                **dict.fromkeys(
+                    (DROPPED, UNSENT, FAILED, MISSED, DELETED, *STORAGE), growing((0, STEPS))
+                ),
                 LOADED: level((1, STEPS)),
             }
         },
@@ -97,7 +175,11 @@ _EACH = (
         {29: ()},
         others={
             "stranger": {
-                **dict.fromkeys((DROPPED, UNSENT, FAILED, MISSED, *STORAGE), growing((1, STEPS))),
+                **dict.fromkeys(
+                    (DROPPED, UNSENT, FAILED, MISSED, DELETED, *STORAGE), growing((1, STEPS))
+                ),
+                **dict.fromkeys(map(pool, POOLS), level((0, STEPS))),
+                "up": level((0, STEPS)),
                 LOADED: level((0, STEPS)),
             }
         },

@@ -14,6 +14,8 @@ SECOND = PLACE | {"instance": "10.0.0.2:8001", "pod": "credenza-2", "node": "b"}
 STAGING = POD | {"namespace": "credenza-staging", "instance": "10.0.1.1:8001"}
 SELF = {"job": "prometheus", "instance": "localhost:9090"}
 CLUSTER = {"job": "kube-state-metrics", "instance": "10.0.0.9:8080", "namespace": "credenza-prod"}
+KUBELET = {"job": "kubelet", "instance": "10.1.0.1:10250", "node": "a"}
+CERTIFICATES = {"job": "cert-manager", "instance": "10.2.0.1:9402"}
 STRANGER = PLACE | {"job": "another", "instance": "10.0.0.3:8001", "pod": "a", "node": "a"}
 OTHERS = CLUSTER | {"namespace": "others"}
 BY = (
@@ -188,6 +190,8 @@ TARGETS = {
     "prometheus": SELF,
     "cluster": CLUSTER,
     "others": OTHERS,
+    "kubelet": KUBELET,
+    "cert-manager": CERTIFICATES,
     **{
         f"{place}{job}": {"job": job, "instance": f"{job}-0:1", "namespace": namespace}
         for place, namespace in (("", "credenza-prod"), ("others-", "others"))
