@@ -109,7 +109,7 @@ _EACH = (
     Case(
         "Prometheus: its samples do not fit",
         180,
-        {100: (), 130: (DELETES,), 1500: (DELETES,), 1760: ()},
+        {100: (), 130: (DELETES,), 1500: (DELETES,), 1600: ()},
         others={"prometheus": {DELETED: growing((0, 12), (0.95, 2), (0, 166))}},
         step="10m",
         every="10m",
@@ -152,7 +152,7 @@ _EACH = (
             1500: (absent({"job": "cert-manager"}),),
             1790: (),
         },
-        others={"cert-manager": {"up": f"{level((1, 24))} stale _x155"}},
+        others=dict.fromkeys(("cert-manager", "stranger"), {"up": f"{level((1, 24))} stale _x155"}),
         step="10m",
         every="10m",
     ),

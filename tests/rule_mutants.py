@@ -211,7 +211,7 @@ def _other_bound(text: str) -> Iterator[str]:
 MATCHED = (
     "job|status|handler|method|kind|state|slo"
     "|container|cronjob|condition|owner_name|phase|persistentvolumeclaim|statefulset"
-    "|route|status_code"
+    "|route|status_code|scrape_job"
 )
 """Labels that a rule chooses series by."""
 

@@ -196,7 +196,7 @@ def test_names_are_resolved_in_both_families() -> None:
         for job in yaml.safe_load(path.read_text())["scrape_configs"]:
             if "dns_sd_configs" in job:
                 found[job["job_name"]] = {each["type"] for each in job["dns_sd_configs"]}
-    assert found == dict.fromkeys(("cert-manager", "node-logs"), {"A", "AAAA"})
+    assert found == {name: {"A", "AAAA"} for name in ("cert-manager", "node-logs")}
 
 
 def test_prometheus_scrapes_itself() -> None:
