@@ -152,7 +152,9 @@ _EACH = (
             1500: (absent({"job": "cert-manager"}),),
             1790: (),
         },
-        others=dict.fromkeys(("cert-manager", "stranger"), {"up": f"{level((1, 24))} stale _x155"}),
+        others={
+            name: {"up": f"{level((1, 24))} stale _x155"} for name in ("cert-manager", "stranger")
+        },
         step="10m",
         every="10m",
     ),

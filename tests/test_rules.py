@@ -157,15 +157,6 @@ def test_the_same_files_are_seen_everywhere() -> None:
     assert places["rules"] == "/etc/prometheus-rules"
 
 
-def test_samples_are_kept_as_long_as_rules_look_back() -> None:
-    """The longest window of a rule is shorter than what is kept."""
-    text = (MONITORING / "stateful-set.yaml").read_text()
-    kept = re.search(r"retention\.time=(\d+)d", text)
-    assert kept
-    windows = [int(found) for rule in EVERY for found in re.findall(r"\[(\d+)d\]", rule["expr"])]
-    assert max(windows) == 30 < int(kept[1])
-
-
 def test_the_operators_rules_are_the_same() -> None:
     """The PrometheusRule is made of the same files, but for those about Prometheus itself."""
     made = [sys.executable, str(ROOT / "charts/prometheus_rule.py"), "--check"]

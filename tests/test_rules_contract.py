@@ -22,6 +22,7 @@ from service_cases import SERVICE
 from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_docs import ROOT
+from test_retention import BESIDE, SERIES
 
 OWN = [
     rule
@@ -148,9 +149,23 @@ def test_rules_ask_for_what_there_is(service: Running, prometheus: Prometheus) -
     seen = prometheus.seen()
     assert seen.keys() >= RECORDED
     assert strange(seen) == set()
+    assert_a_replica_has_no_more_series(seen)
     assert_a_renamed_metric_is_seen(seen)
     assert_the_autoscaler_is_answered(prometheus)
     assert_nothing_fires(prometheus)
+
+
+def assert_a_replica_has_no_more_series(seen: Seen) -> None:
+    """Fail where there are more series than the space for samples is computed for."""
+    counted = [
+        name
+        for name, series in seen.items()
+        for labels in series
+        if labels.get("job") == "credenza" and not name.startswith(("ALERTS", "credenza:"))
+    ]
+    assert 0.9 * SERIES < len(counted) <= SERIES
+    others = [name for name, series in seen.items() for _ in series]
+    assert len(others) - len(counted) < BESIDE
 
 
 def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
