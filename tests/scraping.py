@@ -61,6 +61,11 @@ class Prometheus(Process):
             "--enable-feature=exemplar-storage",
         ]
 
+    def is_up(self) -> bool:
+        """Return whether it answers queries; it accepts connections some time before that."""
+        address = f"http://127.0.0.1:{self.port}/-/ready"
+        return super().is_up() and httpx2.get(address, timeout=10).is_success
+
     def get(self, path: str, **parameters: str) -> Any:
         """Return the data of an answer; fail with what it says where it refuses."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
