@@ -8,6 +8,7 @@ discovery, which drills/test_observability.py shows on a cluster.
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,21 @@ class Shown(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def stub() -> Iterator[int]:
-    """Show tests/exposed on a port, a file at a path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Shown)
+@contextmanager
+def showing(handler: type[Shown]) -> Iterator[int]:
+    """Have a port on which all of it is shown."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def stub() -> Iterator[int]:
+    """Show tests/exposed on a port, a file at a path."""
+    with showing(Shown) as port:
+        yield port
 
 
 def pod_target(port: int, **meta: str) -> Object:

@@ -5,9 +5,7 @@ tests/exposed and a name that nobody asks for stand for what is shown.
 """
 
 import re
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from servers import until
 from shown import EXPOSED, exposed
 from test_observer_metrics import NAME as OF_OBSERVERS
 from test_platform_metrics import NAME as OF_PLATFORM
-from test_platform_metrics import Shown, pod_target
+from test_platform_metrics import Shown, pod_target, showing
 
 COMPONENTS = ROOT / "k8s/components"
 CLUSTER = (
@@ -50,11 +48,8 @@ class _More(Shown):
 @pytest.fixture
 def port() -> Iterator[int]:
     """Where everything is shown, a job at a path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _More)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
+    with showing(_More) as port:
+        yield port
 
 
 def pods(port: int) -> list[Object]:

@@ -31,7 +31,8 @@ write() {
   ' "$source" > "$folder/alertmanager.yml"
 }
 
-# It may come before there is a process, which reads what is there then.
+# It may come before there is a process, which reads what is there then. A file that cannot be written does
+# not end what runs: Alertmanager is asked all the same, and tells that it refuses what it finds.
 reload() {
   write || true
   [ -z "$process" ] || kill -HUP "$process"
