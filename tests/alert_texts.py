@@ -42,7 +42,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     ),
     "CredenzaErrorBudgetSpent": (
         "the budget is spent, and requests that succeed make it whole again",
-        "read-availability has -10% of its error budget left.",
+        "read-availability has -0.10 of its error budget left.",
     ),
     "CredenzaSLOWithoutData": (
         "the rules of the SLOs are not there, and the service goes too",

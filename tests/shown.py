@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from functools import cache
 
 from manifests import ROOT
-from test_rules_contract import MATCHER, OF_TARGETS
 
 EXPOSED = ROOT / "tests/exposed"
 SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.MULTILINE)
+MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
+OF_TARGETS = {"job", "instance", "namespace", "pod", "node"}
+"""Labels that Prometheus gives a target: monitoring/prometheus/prometheus.yml says which."""
+
+MADE = {"__name__", "alertname", "severity", "slo", "part"}
+"""Labels of rules."""
 
 Seen = dict[str, list[dict[str, str]]]
 

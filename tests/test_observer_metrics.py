@@ -14,8 +14,7 @@ from manifests import ROOT, Object, kustomize, load, one, render_with, selected
 from observer_cases import OBSERVERS
 from promtool import RULE_FILES
 from rule_cases import BY, STRANGER, TARGETS
-from shown import exposed, unknown
-from test_rules_contract import MADE, MATCHER, OF_TARGETS
+from shown import MADE, MATCHER, OF_TARGETS, exposed, unknown
 from test_traces_and_logs import BESIDE, MONITORING
 
 JOBS = ("alertmanager", "collector", "jaeger", "loki", "node-logs")

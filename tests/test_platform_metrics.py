@@ -22,8 +22,7 @@ from platform_cases import PLATFORM
 from promtool import RULE_FILES
 from scraping import Prometheus
 from servers import until
-from shown import EXPOSED, exposed, unknown
-from test_rules_contract import MATCHER, OF_TARGETS
+from shown import EXPOSED, MATCHER, OF_TARGETS, exposed, unknown
 
 COMPONENTS = ROOT / "k8s/components"
 SCRAPED = {

@@ -19,6 +19,7 @@ from scraping import Labels, Prometheus, use
 from servers import free_port, until
 from service import Running
 from service_cases import SERVICE
+from shown import MADE, MATCHER, OF_TARGETS
 from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_docs import ROOT
@@ -39,13 +40,6 @@ PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in OWN if "alert" i
 SELECTOR = re.compile(
     r"\b(?P<name>(?:credenza|http|process|prometheus)(?:_\w+|:[\w:]+)|up)\b(?:\{(?P<labels>[^}]*)\})?"
 )
-MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
-OF_TARGETS = {"job", "instance", "namespace", "pod", "node"}
-"""Labels that Prometheus gives a target: monitoring/prometheus/prometheus.yml says which."""
-
-MADE = {"__name__", "alertname", "severity", "slo", "part"}
-"""Labels of rules."""
-
 RARE = {
     *(("status", "5xx"), ("outcome", "error")),
     *(("scrape_job", "kubelet"), ("scrape_job", "kube-state-metrics")),
