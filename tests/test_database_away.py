@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 
 import asyncpg
 import httpx2
@@ -90,6 +91,25 @@ async def test_a_database_that_hangs(postgres: Postgres, serve: Serve) -> None:
             assert client.put("/data/a", json=3).json()["data"] == 3
 
 
+async def test_nobody_asks_a_database_that_hangs(postgres: Postgres, serve: Serve) -> None:
+    """The series tells of it all the same, and a line why; then both of its end."""
+    name = await create_migrated(postgres)
+    service = serve(database_url=postgres.database(name), log_level="warning")
+    with service.client() as client:
+        postgres.pause()
+        try:
+            until(lambda: "database away" in service.log(), "its line")
+            assert sample(client, "credenza_database_up") == 0
+        finally:
+            postgres.resume()
+        assert sample(client, 'credenza_database_errors_total{kind="away"}') >= 1
+        until(lambda: "database back" in service.log(), "the line of its end")
+        assert sample(client, "credenza_database_up") == 1
+    told = [line for line in service.log_lines() if line["event"].startswith("database")]
+    assert [line["event"] for line in told] == ["database away", "database back"]
+    assert (told[0]["level"], told[0]["cause"]) == ("warning", "TimeoutError()")
+
+
 def signal_all(rows: list[asyncpg.Record], number: int) -> None:
     """Send a signal to sessions of ours."""
     for row in rows:
@@ -170,6 +190,24 @@ async def test_a_pool_that_lends_nothing(postgres: Postgres) -> None:
     exposed = metrics.exposition()[0].decode()
     assert 'credenza_database_errors_total{kind="busy"} 1.0' in exposed
     assert 'credenza_database_errors_total{kind="away"} 0.0' in exposed
+
+
+async def test_a_server_that_takes_connections_and_says_nothing() -> None:
+    """It is away, whatever the pool could lend: who waited in vain is not told that it is busy."""
+    metrics = Metrics()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://tester@127.0.0.1:{server.getsockname()[1]}/none?sslmode=disable"
+        database = Database(Settings(query_timeout=0.2), url=url, metrics=metrics)
+        await database.open()
+        try:
+            with pytest.raises(errors.Unavailable, match="cannot be reached"):
+                await database.revision()
+        finally:
+            await database.close()
+    exposed = metrics.exposition()[0].decode()
+    assert 'credenza_database_errors_total{kind="away"} 1.0' in exposed
+    assert 'credenza_database_errors_total{kind="busy"} 0.0' in exposed
+    assert "credenza_database_up 0.0" in exposed
 
 
 async def test_a_write_that_waits_too_long_is_given_up(postgres: Postgres, serve: Serve) -> None:

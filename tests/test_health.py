@@ -1,13 +1,10 @@
 """Health: what the process says about itself and of what it depends on, also in bad times."""
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx2
-import psutil
 import pytest
 
 from conftest import Serve
@@ -27,20 +24,6 @@ HEALTHY = {"status": "ok", "detail": None}
 def database(postgres: Postgres) -> str:
     """The address of an empty database of the wheel's server."""
     return postgres.database(asyncio.run(create_database(postgres)))
-
-
-@contextmanager
-def frozen(server: Postgres) -> Iterator[None]:
-    """Stop a server with all its processes as a hung machine would; then let it go on."""
-    postmaster = psutil.Process(int((server.folder / "data/postmaster.pid").read_text().split()[0]))
-    processes = [postmaster, *postmaster.children(recursive=True)]
-    try:
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
-        yield
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
 
 
 def timed(client: httpx2.Client, path: str) -> httpx2.Response:
@@ -77,9 +60,12 @@ def test_a_frozen_database(serve: Serve, postgres: Postgres, database: str) -> N
         becomes(client, "/health/startup", lambda answer: answer.status_code == 200)
         health = client.get("/health").json()
         assert (health["status"], health["checks"]["cache"]["status"]) == ("ok", "off")
-        with frozen(postgres):
+        postgres.pause()
+        try:
             for _ in range(3):  # more askers than one connection that hangs
                 _is_degraded(client)
+        finally:
+            postgres.resume()
         becomes(client, "/health/ready", lambda answer: answer.status_code == 200)
         assert client.get("/health").json()["status"] == "ok"
 

@@ -21,6 +21,9 @@ from credenza.telemetry import Metrics, count_statement
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 1.0
+PING_SECONDS: Final = 5.0
+"""How long a database may take for a sign of life."""
+
 GRACE_SECONDS: Final = 2.0
 """How much longer than the server's own time-out the driver waits for an answer."""
 
@@ -247,14 +250,16 @@ class Database:
         failures, began = self._metrics.database_errors, perf_counter()
         try:
             return await pool.acquire(timeout=self._settings.query_timeout)
-        except TimeoutError as error:
-            failures["busy"].inc()
-            raise errors.Unavailable("The database gave no connection in time.") from error
         except (*DATABASE_AWAY, asyncpg.PostgresError) as error:  # any refusal, also of a password
+            if isinstance(error, TimeoutError) and pool.get_size() == pool.get_max_size():
+                failures["busy"].inc()
+                raise errors.Unavailable("The database gave no connection in time.") from error
             failures["away"].inc()
             self._note(is_up=False)
             raise errors.Unavailable("The database cannot be reached.") from error
         except UnsafeDurabilityError as error:
+            failures["failed"].inc()
+            self._note(is_up=False)
             raise errors.Unavailable(str(error)) from error
         finally:
             if pool is self._pool:
@@ -281,8 +286,14 @@ class Database:
 
         A connection of its own asks: a busy pool is not to look like a dead database.
         """
-        async with self._lent(self._probing, blames=errors.Unavailable, writes=False) as own:
-            await own.raw.execute("select 1")
+        lent = self._lent(self._probing, blames=errors.Unavailable, writes=False)
+        try:
+            async with asyncio.timeout(PING_SECONDS), lent as own:
+                await own.raw.execute("select 1")
+        except (TimeoutError, asyncpg.PostgresError) as error:
+            self._metrics.database_errors["away"].inc()
+            self._note(is_up=False)
+            raise errors.Unavailable("The database does not answer.") from error
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[asyncpg.Connection]:

@@ -47,7 +47,8 @@ class Indexing:
             try:
                 is_done = await self._bring()
             except errors.Problem as problem:
-                log.warning("indexes cannot be made", detail=problem.detail)
+                cause = repr(problem.__cause__)
+                log.warning("indexes cannot be made", detail=problem.detail, cause=cause)
                 is_done = False
             except Exception:
                 log.exception("indexes cannot be made")

@@ -175,8 +175,8 @@ class Metrics:
         )
         self.database_up = self._gauge(
             "credenza_database_up",
-            "1 while the database answers, 0 since it does not.",
-            mode="livemin",
+            "1 while the database answers as it must, 0 since it does not.",
+            mode="livemax",
         )
         self.indexes_missing = self._gauge(
             "credenza_indexes_missing",

@@ -23,6 +23,7 @@ from credenza.telemetry import Metrics
 
 RETRY_SECONDS: Final = 1.0
 MEASURE_SECONDS: Final = 1.0
+WATCH_SECONDS: Final = 5.0
 REAP_SECONDS: Final = 600.0
 
 log = structlog.get_logger()
@@ -48,7 +49,10 @@ class Upkeep:
 
     def start(self) -> None:
         """Start them all."""
-        for task in (self._prepare(), self._measure(), self._reap(), self._follow_password()):
+        for task in (
+            *(self._prepare(), self._measure(), self._reap()),
+            *(self._watch_database(), self._follow_password()),
+        ):
             self._tasks.append(asyncio.create_task(_told(task)))
 
     async def stop(self) -> None:
@@ -96,6 +100,23 @@ class Upkeep:
             for state, number in self._database.connections().items():
                 self._metrics.pool.labels(state).set(number)
             await asyncio.sleep(MEASURE_SECONDS)
+
+    async def _watch_database(self) -> None:
+        """Tell when the database goes away and comes back, also while nobody else asks it."""
+        has_answered = True
+        while True:
+            try:
+                await self._database.ping()
+            except errors.Problem as problem:
+                if has_answered:
+                    cause = repr(problem.__cause__)
+                    log.warning("database away", detail=problem.detail, cause=cause)
+                has_answered = False
+            else:
+                if not has_answered:
+                    log.warning("database back")
+                has_answered = True
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _follow_password(self) -> None:
         """Take a new password of the database into use as soon as it counts."""
