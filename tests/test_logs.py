@@ -13,7 +13,7 @@ import structlog
 
 from conftest import Serve
 from credenza.logs import set_up_logs
-from credenza.records import Records
+from credenza.records import FLUSH_SECONDS, Records
 from credenza.telemetry import Metrics
 from credenza.tracing import Traced
 from databases import connected, create_database
@@ -208,23 +208,55 @@ async def test_what_libraries_tell(errors: Callable[[], list[str]]) -> None:
     assert MARK not in "".join(lines)
 
 
-@pytest.mark.parametrize("level", ["warning", "error"])
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [("info", [(200, "info"), (503, "warning")]), ("warning", [(503, "warning")]), ("error", [])],
+)
 async def test_louder_levels_leave_requests_out(
-    errors: Callable[[], list[str]], level: str
+    errors: Callable[[], list[str]], level: str, written: list[tuple[int, str]], *, as_json: bool
 ) -> None:
-    """Where only warnings are wanted, no request has a line."""
+    """Where only warnings are wanted, a request has a line if the service has failed it."""
     set_up_logs(level=level, as_json=True)
-    leave(Records(Metrics(), level=level, as_json=True), "", 0.1)
-    assert errors() == []
+    records = Records(Metrics(), level=level, as_json=as_json)
+    for status in (200, 503):
+        leave(records, status=status)
+    lines = [json.loads(line) for line in errors()]
+    assert [(line["status"], line["level"]) for line in lines] == written
+
+
+async def test_a_line_has_its_own_trace(errors: Callable[[], list[str]]) -> None:
+    """Lines that are written together, by whichever request was the first, are each of their own.
+
+    Also where structlog writes them, which adds what is bound where it is called.
+    """
+    set_up_logs(level="info", as_json=True)
+    records = Records(Metrics(), level="info", as_json=False)
+    with structlog.contextvars.bound_contextvars(trace_id="first"):
+        for _ in range(2):
+            leave(records, flush=False)
+    found: list[str] = []
+    while len(found) < 2:
+        await asyncio.sleep(FLUSH_SECONDS)
+        found += errors()
+    assert all("trace_id" not in json.loads(line) for line in found)
 
 
 def leave(
-    records: Records, cache: str, seconds: float, traced: Traced | None = None, broken: str = ""
+    records: Records,
+    cache: str = "",
+    seconds: float = 0.1,
+    traced: Traced | None = None,
+    broken: str = "",
+    *,
+    status: int = 200,
+    flush: bool = True,
 ) -> None:
     """Leave the record of a request, and have it written."""
-    seen = records.seen("GET", "/data/{id}", 200, cache, 2, broken)
+    seen = records.seen("GET", "/data/{id}", status, cache, 2, broken)
     records.add((seen, "0af7-65", 0, 3, 1.0, 1.0 + seconds, traced))
-    records.flush()
+    if flush:
+        records.flush()
 
 
 def test_every_line_is_json(client: httpx2.Client, service: Running) -> None:

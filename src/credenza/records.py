@@ -7,6 +7,7 @@ loop's thread.
 
 import asyncio
 import time
+from contextvars import Context
 from typing import Final, NamedTuple, TypeAlias
 
 import structlog
@@ -31,6 +32,9 @@ NO_ROUTE: Final = "none"
 BROKEN: Final = {"failed": "5xx", "unread": "4xx"}
 """How an answer counts that did not end: because the service failed, or its client read no more."""
 
+LEVELS: Final = ("debug", "info", "warning", "error")
+"""From low to loud."""
+
 MAX_KINDS: Final = 10_000
 """Kinds of requests that are remembered; there are as many as routes, statuses and costs allow."""
 
@@ -47,13 +51,23 @@ class Kind(NamedTuple):
     """Why the answer did not end (BROKEN); empty: it did."""
 
     @property
+    def counted(self) -> str:
+        """The class of statuses that it counts as."""
+        return BROKEN[self.broken] if self.broken else CLASSES[(self.status or 500) // 100]
+
+    @property
+    def level(self) -> str:
+        """How loud its line is: what failed is to be read where only warnings are."""
+        return "warning" if self.counted == CLASSES[5] else "info"
+
+    @property
     def line(self) -> tuple[str, str]:
         """What stands in JSON between a line's request id and its duration, and after that."""
         cache = f'"{self.cache}"' if self.cache else "null"
         what = f'"method":"{self.method}","route":"{self.route}","status":{self.status}'
         cost = f'"cache":{cache},"sql":{self.sql}'
         broken = f',"broken":"{self.broken}"' if self.broken else ""
-        always = '"event":"request","level":"info"'
+        always = f'"event":"request","level":"{self.level}"'
         return f'",{what},"duration_ms":', f',{cost}{broken},{always},"timestamp":"'
 
 
@@ -63,6 +77,8 @@ class Seen(NamedTuple):
     kind: Kind
     tally: Tally
     line: tuple[str, str]
+    is_wanted: bool
+    """Whether there is a line of each."""
 
 
 Record: TypeAlias = tuple[Seen, str, int, int, float, float, Traced | None]
@@ -78,7 +94,7 @@ class Records:
 
     def __init__(self, metrics: Metrics, *, level: str, as_json: bool) -> None:
         self._metrics = metrics
-        self._is_wanted = level in {"debug", "info"}
+        self._level = LEVELS.index(level)
         self._as_json = as_json
         self._log = structlog.get_logger()
         self._lines = Lines()
@@ -97,9 +113,8 @@ class Records:
             return known
         named = method if method in METHODS else OTHER
         kind = Kind(named, route, status, cache or None, statements, broken)
-        counted = BROKEN[broken] if broken else CLASSES[(status or 500) // 100]
-        tally = self._metrics.http.tally(named, counted, route)
-        seen = Seen(kind, tally, kind.line)
+        tally = self._metrics.http.tally(named, kind.counted, route)
+        seen = Seen(kind, tally, kind.line, LEVELS.index(kind.level) >= self._level)
         if named == method and len(self._seen) < MAX_KINDS:
             self._seen[key] = seen
         return seen
@@ -110,7 +125,9 @@ class Records:
         A request id is safe in JSON, and so are a route and a method.
         """
         if not self._waiting:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            # In a context of its own: the lines are of many requests.
+            loop = asyncio.get_running_loop()
+            loop.call_later(FLUSH_SECONDS, self.flush, context=Context())
         self._waiting.append(record)
 
     def flush(self) -> None:
@@ -119,11 +136,11 @@ class Records:
         for seen, _, received, sent, started, ended, traced in records:
             trace_id = traced.trace_id if traced is not None and traced.span is not None else ""
             seen.tally.add(received, sent, ended - started, trace_id)
-        if self._is_wanted and records:
-            if self._as_json:
-                self._write(records)
-            else:
-                self._log_each(records)
+        wanted = [record for record in records if record[0].is_wanted]
+        if wanted and self._as_json:
+            self._write(wanted)
+        else:
+            self._log_each(wanted)
 
     def _write(self, records: list[Record]) -> None:
         since = time.time() - time.perf_counter()
@@ -145,7 +162,8 @@ class Records:
     def _log_each(self, records: list[Record]) -> None:
         for seen, request_id, _, _, started, ended, traced in records:
             method, route, status, cache, sql, broken = seen.kind
-            self._log.info(
+            tell = self._log.warning if seen.kind.level == "warning" else self._log.info
+            tell(
                 "request",
                 **({} if traced is None else traced.ids),
                 request_id=request_id,
