@@ -79,6 +79,8 @@ class Exporting:
         self._ids = RandomIdGenerator()
         sdk = logging.getLogger("opentelemetry")
         sdk.handlers, sdk.propagate = [_Told(level=logging.WARNING)], False
+        # It tells of each `tracestate` that is none, with all that is in it.
+        logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)
 
     def begin(self, trace_id: int, parent: tracing.Parent | None) -> "Span":
         """Begin the span of a request in a trace, below a parent if it has one."""

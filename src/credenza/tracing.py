@@ -21,6 +21,9 @@ TRACEPARENT: Final = re.compile(
 )
 """W3C Trace Context §3.2; a version after 00 may have more."""
 
+MAX_STATE: Final = 512
+"""Characters of a `tracestate` that are taken along (W3C Trace Context §3.3.1.5); not more."""
+
 SAMPLED: Final = 0x01
 LOW: Final = (1 << 64) - 1
 """The part of a trace's id that decides, as OpenTelemetry's TraceIdRatioBased does it."""
@@ -124,7 +127,7 @@ def _parse(value: bytes, state: bytes) -> Parent | None:
         return None
     is_sampled = bool(int(found["flags"], 16) & SAMPLED)
     ids = found["trace"].decode(), found["span"].decode()
-    return Parent(*ids, is_sampled, state.decode("latin-1"))
+    return Parent(*ids, is_sampled, state.decode("latin-1") if len(state) <= MAX_STATE else "")
 
 
 _current: ContextVar[Span | None] = ContextVar("span", default=None)
