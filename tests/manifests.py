@@ -41,8 +41,10 @@ def render(overlay: str, root: Path = ROOT) -> list[Object]:
 
 
 @cache
-def render_with(component: str, overlay: str, root: Path = ROOT) -> list[Object]:
-    """Return the objects of an overlay to which a component is added."""
+def render_with(
+    component: str, overlay: str, root: Path = ROOT, *, patches: str = ""
+) -> list[Object]:
+    """Return the objects of an overlay to which a component is added, and patches in YAML."""
     with tempfile.TemporaryDirectory() as folder:
         within = Path(os.path.relpath(root / "k8s", folder))
         lists = {
@@ -50,7 +52,7 @@ def render_with(component: str, overlay: str, root: Path = ROOT) -> list[Object]
             "components": within / "components" / component,
         }
         text = yaml.safe_dump({key: [str(path)] for key, path in lists.items()})
-        Path(folder, "kustomization.yaml").write_text(text)
+        Path(folder, "kustomization.yaml").write_text(text + patches)
         return load(kustomize(Path(folder)))
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from charts import ENVIRONMENTS, is_hook, template
-from manifests import LONG_RUNNING, ROOT, Object, kustomize, load, one, pods, render
+from manifests import LONG_RUNNING, ROOT, Object, kustomize, load, one, pods, render, render_with
 
 ALLOWED = yaml.safe_load((ROOT / "tests/parity_allowed.yaml").read_text())
 SUFFIX = re.compile(r"-[0-9a-z]{10}$")
@@ -220,6 +220,18 @@ def test_collectors_on_nodes_are_the_same(environment: str) -> None:
     assert differences(kustomized, beside) == []
     rest = [found for found in charted if found not in beside]
     assert rest == template(environment, "logs.enabled=true")
+
+
+def test_rules_can_be_left_to_another_environment() -> None:
+    """By the chart's value, and by the patch that the page has: a shared Prometheus needs one."""
+    page = (ROOT / "docs/how-to/production.md").read_text()
+    found = re.search(r"```yaml\n(patches:\n.*?)```", page, re.DOTALL)
+    assert found
+    ours = render_with("prometheus-operator", "dev", patches=f"namespace: credenza-dev\n{found[1]}")
+    theirs = template("dev", "prometheusOperator.enabled=true", "prometheusOperator.rules=false")
+    assert differences(ours, theirs) == []
+    assert not [each for each in ours if each["kind"] == "PrometheusRule"]
+    assert one(ours, "PodMonitor", "credenza")
 
 
 def _another_port(objects: list[Object]) -> None:
