@@ -97,7 +97,6 @@ def _said(name: str) -> dict[str, str]:
     return {
         "summary": f"Summary of {name}.",
         "description": f"Description of {name}.",
-        "value": "42",
         "runbook_url": f"{RUNBOOK}{name}.md",
     }
 
@@ -126,7 +125,6 @@ def test_a_page_goes_to_pagerduty_and_a_copy_to_slack(live: Alertmanager, inbox:
     for text in (attachment["text"], event["payload"]["custom_details"]["alerts"]):
         assert text.split("\n\n")[0].splitlines() == [
             f"Summary of {name}.",
-            "Value: 42",
             f"Description of {name}.",
             "Instance: a:8001",
             f"Runbook: {RUNBOOK}{name}.md",
