@@ -30,3 +30,21 @@ def test_a_dead_database_is_a_page(stack: Stack, say: Say) -> None:
     assert "## How to fix it" in runbook.read_text()
     assert 503 in working.statuses()
     assert working.lost == []
+
+
+def test_a_database_that_hangs_is_a_page(stack: Stack, say: Say) -> None:
+    """PostgreSQL hangs while nobody asks: the page comes all the same, and its end."""
+
+    def count(state: str) -> int:
+        return len(messages(stack, ALERT, "page", state))
+
+    pages, ends = count("firing"), count("resolved")
+    stack.postgres.pause()
+    say("PostgreSQL hangs")
+    try:
+        until(lambda: count("firing") > pages, "a page")
+    finally:
+        stack.postgres.resume()
+    say("a page has come, and PostgreSQL goes on")
+    until(lambda: count("resolved") > ends, "the end of the page")
+    say("the end was told")
