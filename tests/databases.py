@@ -80,11 +80,12 @@ def migrated(url: str, *arguments: str, **settings: object) -> str:
 def statements(server: Postgres, name: str) -> list[str]:
     """Return all statements that a database has received, as its own log has them.
 
-    Without those by which a process looks after the indexes at its start and after a change.
+    Without those that a process sends of its own accord: signs of life, and what looks after the
+    indexes at its start and after a change.
     """
     found = (_STATEMENT.match(entry) for entry in _ENTRY.split(server.log()))
     texts = [match[2].strip() for match in found if match and match[1] == name]
-    return [text for text in texts if text.split() not in _UPKEEP]
+    return [text for text in texts if text != "select 1" and text.split() not in _UPKEEP]
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

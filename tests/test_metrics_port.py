@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from conftest import Serve
-from credenza.exposition import ANSWER_SECONDS, AT_ONCE, HEAD_SECONDS, TURN_SECONDS, exposed
-from servers import accepts, free_port, until
+from credenza.exposition import ANSWER_SECONDS, AT_ONCE, HEAD_SECONDS, exposed
+from servers import PATIENCE, accepts, free_port, until
 
 IDLE = 400
 """Connections that send nothing."""
@@ -97,18 +97,19 @@ def test_idle_connections_keep_nobody_out() -> None:
 
 
 class Slow(Collector):
-    """Takes its time, and notes how many have to wait for it at once."""
+    """Waits until AT_ONCE wait for it, and notes how many do at the most."""
 
     def __init__(self) -> None:
         self.most = self._now = 0
         self._lock = threading.Lock()
+        self._all = threading.Barrier(AT_ONCE, timeout=PATIENCE)
 
     def collect(self) -> Iterator[Metric]:
         """Yield no family."""
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
-        time.sleep(TURN_SECONDS / 4)
+        self._all.wait()
         with self._lock:
             self._now -= 1
         yield from ()

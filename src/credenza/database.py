@@ -21,9 +21,6 @@ from credenza.telemetry import Metrics, count_statement
 CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 1.0
-PING_SECONDS: Final = 5.0
-"""How long a database may take for a sign of life."""
-
 GRACE_SECONDS: Final = 2.0
 """How much longer than the server's own time-out the driver waits for an answer."""
 
@@ -52,7 +49,6 @@ CLIENT_FAULTS: Final = (
     asyncpg.FeatureNotSupportedError,  # class 0A
     asyncpg.PostgresSyntaxError,  # 42601: jsonpath
 )
-
 
 POSTGRESQL: Final = {"db.system.name": "postgresql"}
 
@@ -105,6 +101,7 @@ class Database:
         metrics.pool_size.set(settings.database_pool_size)
         self._probing = self._new_pool(url, 1)
         self._exporting = self._new_pool(url, EXPORTS)
+        self._pools = (self._pool, self._probing, self._exporting)
 
     def _new_pool(self, url: str, size: int) -> asyncpg.Pool:
         settings = self._settings
@@ -157,21 +154,18 @@ class Database:
 
     async def open(self) -> None:
         """Make the pool; connections are made when they are needed."""
-        await self._pool
-        await self._probing
-        await self._exporting
+        for pool in self._pools:
+            await pool
 
     async def close(self) -> None:
         """Close the connections; what does not end within some seconds is cut off."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._pool.close()
-                await self._probing.close()
-                await self._exporting.close()
+                for pool in self._pools:
+                    await pool.close()
         except TimeoutError:
-            self._pool.terminate()
-            self._probing.terminate()
-            self._exporting.terminate()
+            for pool in self._pools:
+                pool.terminate()
 
     def query(self, name: str) -> str:
         """Return the text of the statement of that name."""
@@ -288,7 +282,7 @@ class Database:
         """
         lent = self._lent(self._probing, blames=errors.Unavailable, writes=False)
         try:
-            async with asyncio.timeout(PING_SECONDS), lent as own:
+            async with asyncio.timeout(CONNECT_SECONDS), lent as own:
                 await own.raw.execute("select 1")
         except (TimeoutError, asyncpg.PostgresError) as error:
             self._metrics.database_errors["away"].inc()
