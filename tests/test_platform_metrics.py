@@ -1,17 +1,13 @@
 """What alerts of the platform ask for: where it comes from, who may ask, and that it is there.
 
 tests/exposed has what kube-state-metrics, the kubelet and cert-manager show. A real Prometheus
-scrapes it with the shipped configuration; a static target with a pod's labels stands for the
-discovery, which drills/test_observability.py shows on a cluster.
+scrapes it with the shipped configuration; a static target with a pod's labels (sources.py) stands
+for the discovery, which drills/test_observability.py shows on a cluster.
 """
 
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -22,18 +18,12 @@ from platform_cases import PLATFORM
 from promtool import RULE_FILES
 from scraping import Prometheus
 from servers import until
-from shown import EXPOSED, MATCHER, OF_TARGETS, exposed, unknown
+from shown import MATCHER, OF_TARGETS, exposed, unknown
+from sources import NAMESPACE, SCRAPED, Shown, add_jobs, platform_jobs, showing
 
-COMPONENTS = ROOT / "k8s/components"
-SCRAPED = {
-    "kube-state-metrics": COMPONENTS / "cluster-metrics/scrape-cluster.yml",
-    "cert-manager": COMPONENTS / "cluster-metrics/scrape-cluster.yml",
-    "kubelet": COMPONENTS / "kubelet-metrics/scrape-kubelet.yml",
-}
 NAME = re.compile(r"\b(?:kube|kubelet|certmanager)_\w+")
 PLATFORM_RULES = RULE_FILES["platform.yml"]["groups"][0]["rules"]
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in PLATFORM_RULES if "alert" in rule]
-NAMESPACE = "credenza-staging"
 
 
 @pytest.mark.parametrize("rule", PLATFORM_RULES, ids=lambda rule: rule.get("alert", "recorded"))
@@ -71,35 +61,6 @@ def test_cases_have_the_labels_that_are_shown() -> None:
     assert checked == set().union(*(NAME.findall(rule["expr"]) for rule in PLATFORM_RULES))
 
 
-class Shown(BaseHTTPRequestHandler):
-    """Shows tests/exposed, a job at a path."""
-
-    def text(self, job: str) -> bytes:
-        """Return what a job shows."""
-        return (EXPOSED / f"{job}.prom").read_bytes()
-
-    def do_GET(self) -> None:
-        """Show it."""
-        text = self.text(self.path[1:])
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Say nothing."""
-
-
-@contextmanager
-def showing(handler: type[Shown]) -> Iterator[int]:
-    """Have a port on which all of it is shown."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.fixture
 def stub() -> Iterator[int]:
     """Show tests/exposed on a port, a file at a path."""
@@ -107,48 +68,11 @@ def stub() -> Iterator[int]:
         yield port
 
 
-def pod_target(port: int, **meta: str) -> Object:
-    """Return a static target with the labels that the discovery of a pod would give it."""
-    own = {f"__meta_kubernetes_{name}": value for name, value in meta.items()}
-    labels = {"__meta_kubernetes_namespace": NAMESPACE, **own}
-    return {"targets": [f"127.0.0.1:{port}"], "labels": labels}
-
-
-def jobs(port: int) -> list[Object]:
-    """Return the shipped jobs, with targets of this machine in place of the discovery."""
-    running = {"pod_phase": "Running", "pod_host_ip": "127.0.0.1", "pod_node_name": "a"}
-    targets = {
-        "kube-state-metrics": [
-            pod_target(at, pod_container_port_name=name, pod_name="kube-state-metrics-1")
-            for at, name in ((port, "http-metrics"), (1, "telemetry"))
-        ],
-        "cert-manager": [{"targets": [f"127.0.0.1:{port}"]}],
-        "kubelet": [
-            *(pod_target(1, **running, pod_name=name) for name in ("postgres-0", "credenza-1")),
-            pod_target(1, **running | {"pod_phase": "Pending", "pod_host_ip": "127.0.0.2"}),
-        ],
-    }
-    found = []
-    for path in dict.fromkeys(SCRAPED.values()):
-        for job in yaml.safe_load(path.read_text().replace(":10250", f":{port}"))["scrape_configs"]:
-            for key in ("kubernetes_sd_configs", "dns_sd_configs", "authorization", "tls_config"):
-                job.pop(key, None)
-            name = job["job_name"]
-            plain = {"scheme": "http", "metrics_path": f"/{name}", "scrape_interval": "500ms"}
-            found.append(job | plain | {"static_configs": targets.pop(name)})
-    assert not targets
-    return found
-
-
 @pytest.fixture
 def prometheus(folder: Path, stub: int) -> Iterator[Prometheus]:
     """Prometheus with the shipped jobs and rules, and one target of the service, which is down."""
     service = {"127.0.0.1:1": {"namespace": NAMESPACE}}
-    server = Prometheus(folder, service)
-    path = folder / "prometheus.yml"
-    config = yaml.safe_load(path.read_text())
-    config["scrape_configs"] += jobs(stub)
-    path.write_text(yaml.safe_dump(config))
+    server = add_jobs(Prometheus(folder, service), platform_jobs(stub))
     yield server.start()
     server.stop()
 

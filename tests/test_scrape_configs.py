@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana import DASHBOARDS, queries
 from manifests import ROOT, Object
 from promtool import EVERY
 from scraping import Prometheus
 from servers import until
 from shown import EXPOSED, exposed
+from sources import COMPONENTS, Shown, add_jobs, pod_target, showing
 from test_observer_metrics import NAME as OF_OBSERVERS
 from test_platform_metrics import NAME as OF_PLATFORM
-from test_platform_metrics import Shown, pod_target, showing
 
-COMPONENTS = ROOT / "k8s/components"
 CLUSTER = (
     ROOT / "monitoring/prometheus/prometheus.yml",
     COMPONENTS / "cluster-metrics/scrape-cluster.yml",
@@ -91,20 +91,10 @@ def job_configs(files: tuple[Path, ...], port: int) -> list[Object]:
     return found
 
 
-def start(folder: Path, jobs: list[Object]) -> Prometheus:
-    """Start Prometheus with these jobs besides its own."""
-    server = Prometheus(folder, {})
-    path = folder / "prometheus.yml"
-    config = yaml.safe_load(path.read_text())
-    config["scrape_configs"] += jobs
-    path.write_text(yaml.safe_dump(config))
-    server.start()
-    return server
-
-
 def used(job: str) -> set[str]:
-    """Return the names that a job shows and that a rule or a runbook asks for."""
+    """Return the names that a job shows and that a rule, a runbook or a dashboard asks for."""
     texts = [rule["expr"] for rule in EVERY]
+    texts += [target["expr"] for board in DASHBOARDS.values() for _, target in queries(board)]
     texts += [path.read_text() for path in (ROOT / "docs/runbooks").glob("*.md")]
     asked = {
         name
@@ -118,9 +108,9 @@ def used(job: str) -> set[str]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("files", [CLUSTER, COMPOSE], ids=["cluster", "compose"])
 def test_what_is_used_is_kept(files: tuple[Path, ...], folder: Path, port: int) -> None:
-    """Of those that show much, all that rules ask for and nothing else; of other pods all."""
+    """Of those that show much, all that is asked for and nothing else; of other pods all."""
     jobs = REDUCED | WHOLE if files == CLUSTER else OBSERVERS
-    server = start(folder, job_configs(files, port))
+    server = add_jobs(Prometheus(folder, {}), job_configs(files, port)).start()
     try:
 
         def by_job() -> dict[str, set[str]]:
@@ -166,7 +156,7 @@ def test_addresses_of_nodes(folder: Path, port: int) -> None:
             "static_configs": [{"targets": ["127.0.0.1:1"]}],
         }
     )
-    server = start(folder, jobs)
+    server = add_jobs(Prometheus(folder, {}), jobs).start()
     try:
         until(lambda: len(asked(server)) > 1, "kubelets are asked")
         assert asked(server) == [
