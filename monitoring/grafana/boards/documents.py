@@ -134,8 +134,8 @@ BULKS: Final = row(
     ),
     graph(
         "Documents and bytes imported",
-        "Documents that imports have written, and the bytes of their bodies where a "
-        "Content-Length tells. Of exports, which are streams, no size is known.",
+        "Documents that imports have written, and the bytes that were read of their bodies. Of "
+        "exports, whose answers have no Content-Length, no size is known.",
         "none",
         (per_second("credenza_documents_written_total", 'verb="import"'), "documents a second"),
         (per_second("http_request_size_bytes_sum", 'handler=~".*/_import"'), "bytes a second"),
