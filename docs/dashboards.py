@@ -1,7 +1,8 @@
 """Draw `docs/reference/dashboards/` from real data, or check that each picture is of its file.
 
 Two services on one PostgreSQL and one Valkey work for some minutes, with failures on purpose; a
-real Prometheus with the shipped rules scrapes them and is asked what the panels ask.
+real Prometheus with the shipped rules scrapes them and is asked what the panels ask. What
+Kubernetes says of pods and volumes was recorded before: tests/exposed.
 """  # noqa: INP001 - a script beside the pages that it makes
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -35,13 +37,13 @@ from grafana import DASHBOARDS, LABEL, Panel, as_sent, marks  # noqa: E402
 from scraping import Prometheus, use  # noqa: E402
 from servers import Postgres, Process, Valkey, free_port  # noqa: E402
 from service import Running  # noqa: E402
+from sources import NAMESPACE, Shown, add_jobs, platform_jobs, showing  # noqa: E402
 
 HERE: Final = ROOT / "docs/reference/dashboards"
 INTERVAL: Final = "10s"
 SECONDS: Final = 150
 WORKERS: Final = 4
 DOCUMENTS: Final = 400
-NAMESPACE: Final = "credenza-prod"
 REDIS_AWAY: Final = (45, 8)
 POSTGRES_AWAY: Final = (80, 5)
 RESTART: Final = 115
@@ -51,8 +53,12 @@ NOTE: Final = (
     "Drawn from monitoring/grafana/dashboards/{name}.json with the answers of a real Prometheus; "
     "not a screenshot of Grafana. 2:30 minutes of load on two replicas, scraped each 0.5 s. Redis "
     "hung at 0:45 for 8 s, PostgreSQL was stopped at 1:20 for 5 s, one replica was started anew at "
-    "1:55."
+    "1:55. What Kubernetes says of pods and volumes is a recording: tests/exposed."
 )
+
+RECORDED: Final = 1.69566e9
+"""When tests/exposed was recorded, by the times in it."""
+TIME: Final = re.compile(r"(?<= )1\.69\d+e\+09$", re.MULTILINE)
 
 Span = tuple[float, float]
 """Two moments, in seconds since 1970."""
@@ -78,6 +84,16 @@ def old(folder: Path) -> list[str]:
                 continue
         found.append(name)
     return found
+
+
+class _Recorded(Shown):
+    """Shows tests/exposed as if it had been recorded when this began."""
+
+    later = time.time() - RECORDED
+
+    def text(self, job: str) -> bytes:
+        text = super().text(job).decode()
+        return TIME.sub(lambda at: str(float(at[0]) + self.later), text).encode()
 
 
 @contextmanager
@@ -116,7 +132,9 @@ def running(folder: Path) -> Iterator[tuple[Postgres, Valkey, list[Running], Pro
             }
             for number, replica in enumerate(replicas, 1)
         }
+        port = stack.enter_context(showing(_Recorded))
         prometheus = Prometheus(_made(folder / "prometheus"), targets)
+        add_jobs(prometheus, platform_jobs(port))
         stack.callback(prometheus.start().stop)
         yield postgres, valkey, replicas, prometheus
 

@@ -17,8 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from grafana import DASHBOARDS, GRAFANA, datasources, marks, panels, variables
+from grafana import DASHBOARDS, GRAFANA, KUBERNETES, datasources, marks, panels, variables
 from manifests import ROOT
+from promtool import RULE_FILES
 
 NUMBERS = {"timeseries", "stat", "state-timeline", "table"}
 LOGS = re.compile(
@@ -26,6 +27,9 @@ LOGS = re.compile(
     r'(?: \| (?:request_id|trace_id)(?:!=""|="\$(?:request_id|trace_id)"))+'
 )
 """What may be asked of Loki: lines of the service, by the fields that a collector gives them."""
+
+SCRAPED_BY = {"kube_": "cluster-metrics", "credenza:volume_": "kubelet-metrics"}
+"""Components by what a query for what Kubernetes says has in it."""
 
 ANNOTATION = 256 * 1024
 """Bytes of all annotations of an object; `kubectl apply` keeps what it has applied in one."""
@@ -111,6 +115,37 @@ def test_panels_say_what_to_look_for(name: str) -> None:
         assert bool(unit) == (panel["type"] in NUMBERS), panel["title"]
     titles = [panel["title"] for panel in panels(DASHBOARDS[name])]
     assert len(set(titles)) == len(titles)
+
+
+@NAMES
+def test_panels_say_which_component_they_need(name: str) -> None:
+    """What Kubernetes says is empty without the component that scrapes it, and the words say so."""
+    found = 0
+    for panel in panels(DASHBOARDS[name]):
+        asked = " ".join(target.get("expr", "") for target in panel["targets"])
+        needed = {SCRAPED_BY[kind] for kind in KUBERNETES.findall(asked)}
+        told = set(re.findall(r"Empty without the component ([\w-]+)\.", panel["description"]))
+        assert told == needed, panel["title"]
+        found += bool(needed)
+    assert found == (14 if name == "pods" else 0)
+
+
+@pytest.mark.parametrize(
+    ("title", "records"),
+    [
+        ("Least free space", ["credenza:volume_full:ratio", "credenza:volume_low:ratio"]),
+        ("Last good backup", ["credenza:backup_age:seconds"]),
+        ("Restarts of containers within an hour", ["credenza:container_restarts:count"]),
+    ],
+)
+def test_colours_begin_where_alerts_do(title: str, records: list[str]) -> None:
+    """Bounds of what Kubernetes says are those that the rules have."""
+    bounds = {
+        rule["record"]: rule["expr"] for rule in RULE_FILES["targets.yml"]["groups"][0]["rules"]
+    }
+    (panel,) = [each for each in panels(DASHBOARDS["pods"]) if each["title"] == title]
+    _, *steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [f"vector({step['value']})" for step in steps] == [bounds[name] for name in records]
 
 
 @NAMES

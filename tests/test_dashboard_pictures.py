@@ -92,8 +92,8 @@ def test_units_are_known() -> None:
 def test_runbooks_lead_to_a_dashboard() -> None:
     """Each runbook about the service names the dashboard to look at first.
 
-    Volumes, backups, certificates, StatefulSets and those who watch are on none: what tells of
-    them is optional.
+    Those about volumes, backups, certificates, StatefulSets and those who watch need not: what
+    tells of them is optional.
     """
     observers = RULE_FILES["observers.yml"]["groups"][0]["rules"]
     others = {rule["alert"] for rule in observers if "alert" in rule}

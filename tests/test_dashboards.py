@@ -1,14 +1,15 @@
 """Dashboards: each panel shows data of a real service through a real Prometheus with its rules.
 
 Grafana itself is not here: variables are replaced as it would, and its API is Prometheus's own.
-Panels of logs and traces are in test_dashboard_files.py.
+What Kubernetes says is what it has said: tests/exposed, scraped as is shipped (sources.py). Panels
+of logs and traces are in test_dashboard_files.py.
 """
 
 import asyncio
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from conftest import Serve
 from databases import create_migrated
 from grafana import (
     DASHBOARDS,
+    KUBERNETES,
     LABEL,
     as_sent,
     marks,
@@ -28,18 +30,27 @@ from grafana import (
     scrape_seconds,
     variables,
 )
+from manifests import Object
 from scraping import Labels, Prometheus, use
 from servers import Postgres, Valkey, free_port, until
 from service import Running
+from sources import NAMESPACE, Shown, add_jobs, platform_jobs, showing
 
-NAMED = re.compile(r"\b((?:credenza|http|process|scrape)[_:][\w:]+|up|ALERTS)\b(?=[{)])")
+NAMED = re.compile(r"\b((?:credenza|http|kube|process|scrape)[_:][\w:]+|up|ALERTS)\b(?=[{)])")
 """A metric in a query."""
 
-NAMESPACE = "credenza-test"
 SAMPLED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 
 Chosen = Mapping[str, str]
-Scrape = Callable[[str, Mapping[str, Labels]], Prometheus]
+Scrape = Callable[..., Prometheus]
+
+
+class _Cluster(Shown):
+    """Shows all of it of another namespace too, as kube-state-metrics of a whole cluster does."""
+
+    def text(self, job: str) -> bytes:
+        text = super().text(job)
+        return text + text.replace(NAMESPACE.encode(), b"another")
 
 
 def place(number: int) -> dict[str, str]:
@@ -72,18 +83,25 @@ def replicas(serve: Serve, postgres: Postgres, valkey: Valkey) -> Iterator[list[
 
 @pytest.fixture
 def scrape(folder: Path) -> Iterator[Scrape]:
-    """Start Prometheus with targets and their labels."""
+    """Start Prometheus with targets and their labels, and with more jobs."""
     started: list[Prometheus] = []
 
-    def run(name: str, targets: Mapping[str, Labels]) -> Prometheus:
+    def run(name: str, targets: Mapping[str, Labels], jobs: Sequence[Object] = ()) -> Prometheus:
         place = folder / name
         place.mkdir()
-        started.append(Prometheus(place, targets).start())
+        started.append(add_jobs(Prometheus(place, targets), jobs).start())
         return started[-1]
 
     yield run
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[list[Object]]:
+    """Jobs that scrape what Kubernetes has said."""
+    with showing(_Cluster) as port:
+        yield platform_jobs(port)
 
 
 def asked(chosen: Chosen) -> dict[str, set[str]]:
@@ -104,23 +122,28 @@ def asked(chosen: Chosen) -> dict[str, set[str]]:
 
 
 @pytest.mark.timeout(400)
-def test_every_panel_shows_data(replicas: list[Running], scrape: Scrape) -> None:
+def test_every_panel_shows_data(
+    replicas: list[Running], scrape: Scrape, kubernetes: list[Object]
+) -> None:
     """Each query parses and gives numbers with the labels of its legend, once a service is used.
 
-    It does so at All as when one replica is chosen, in a cluster as under Compose.
+    It does so at All as when one replica is chosen, in a cluster as under Compose, where there is
+    no Kubernetes to say anything.
     """
     cluster = scrape(
         "cluster",
         {address(replica): place(number) for number, replica in enumerate(replicas)},
+        kubernetes,
     )
     compose = scrape("compose", {address(replica): {} for replica in replicas})
     one = place(0) | {"instance": address(replicas[0])}
     missing = [
         (cluster, asked({})),
         (cluster, asked(one)),
-        (compose, {query: set[str]() for query in asked({})}),
+        (compose, {query: set[str]() for query in asked({}) if not KUBERNETES.search(query)}),
     ]
     assert len(missing[0][1]) > 80
+    assert len(missing[0][1]) - len(missing[2][1]) > 15
     names = itertools.count(1)
 
     def shown() -> bool:
@@ -142,6 +165,10 @@ def test_every_panel_shows_data(replicas: list[Running], scrape: Scrape) -> None
     assert_variables_have_values(cluster)
     assert_a_renamed_metric_is_seen(cluster)
     assert_exemplars_are_there(cluster)
+    assert_kubernetes_says_it_of_the_service(cluster)
+    assert [
+        query for query in asked({}) if KUBERNETES.search(query) and compose.series(query)
+    ] == []
 
 
 def assert_only_the_chosen_is_shown(prometheus: Prometheus, pod: str, chosen: Chosen) -> None:
@@ -150,6 +177,16 @@ def assert_only_the_chosen_is_shown(prometheus: Prometheus, pod: str, chosen: Ch
     assert len(told) > 15
     for query in told:
         assert {labels["pod"] for labels in prometheus.series(query)} == {pod}, query
+
+
+def assert_kubernetes_says_it_of_the_service(prometheus: Prometheus) -> None:
+    """Fail unless what is shown by namespace is of the one with the service alone."""
+    told = [query for query in asked({}) if KUBERNETES.search(query)]
+    found = [labels for query in told for labels in prometheus.series(query)]
+    assert {labels["namespace"] for labels in found if "namespace" in labels} == {NAMESPACE}
+    assert "another" in {
+        labels["namespace"] for labels in prometheus.series("kube_deployment_spec_replicas")
+    }
 
 
 def assert_each_handler_is_seen(replica: Running, prometheus: Prometheus) -> None:

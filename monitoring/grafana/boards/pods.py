@@ -1,8 +1,8 @@
-"""Replicas as processes: up, started, how large and how busy; in a cluster each is a pod."""
+"""Replicas: up, started, how large and how busy, and what Kubernetes says where it is asked."""
 
 from typing import Final
 
-from boards import states
+from boards import kubernetes, states
 from boards.board import board, row
 from boards.panels import graph, stat, timeline
 from boards.queries import NAMED, REPLICA, of, per_second
@@ -153,8 +153,8 @@ RESOURCES: Final = row(
     ),
     graph(
         "Traffic in bytes",
-        "Bodies taken and sent each second, by their Content-Length. Streams without one "
-        "(exports) do not count.",
+        "Bodies taken and sent each second. Of requests it is what was read, of answers what their "
+        "Content-Length says: those without one (exports) do not count.",
         "Bps",
         (per_second("http_request_size_bytes_sum"), "taken"),
         (per_second("http_response_size_bytes_sum"), "sent"),
@@ -174,8 +174,9 @@ BOARD: Final = board(
     "pods",
     "Credenza pods",
     "Which replicas are there, since when and in which version, what they have under way, and how "
-    "much memory and processor time they use. All of it is what the processes say of themselves; "
-    "what Kubernetes says comes with the components cluster-metrics (pods, replicas, restarts) and "
-    "kubelet-metrics (volumes), and is told by alerts.",
-    *(NOW, LIFE, WORK, RESOURCES),
+    "much memory and processor time they use: that is what the processes say of themselves. The "
+    "last row is what Kubernetes says of all that runs in the namespace. It needs the components "
+    "cluster-metrics (replicas wanted, pods, restarts, autoscaler, backups) and kubelet-metrics "
+    "(volumes), and is empty without them.",
+    *(NOW, LIFE, WORK, RESOURCES, kubernetes.KUBERNETES),
 )

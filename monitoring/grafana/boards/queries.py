@@ -11,6 +11,9 @@ REPLICAS: Final = f'{SERVICE}, pod=~"$pod", instance=~"$instance"'
 USERS: Final = 'handler!~"/health.*|/metrics"'
 """Requests of users: no probes, no scrapes."""
 
+SERVED: Final = "on (namespace) credenza:namespaces:count7d"
+"""Namespaces that have had the service, as alerts ask."""
+
 REPLICA: Final = "pod, instance"
 NAMED: Final = "{{pod}} {{instance}}"
 """A replica's name in a legend; under Compose there is no pod."""
@@ -24,6 +27,18 @@ def of(name: str, *more: str) -> str:
 def recorded(name: str, *more: str) -> str:
     """Return what a rule has recorded of the services that are chosen."""
     return f"{name}{{{', '.join((SERVICE, *more))}}}"
+
+
+def objects(by: str, name: str, *more: str, grown: str = "") -> str:
+    """Return what Kubernetes says of objects of the namespaces that are chosen.
+
+    `grown` is for how long a counter's growth is asked. A Prometheus of the whole cluster knows
+    other namespaces, and each series as often as kube-state-metrics runs.
+    """
+    chosen = ", ".join(('namespace=~"$namespace"', *more))
+    series = f"{name}{{{chosen}}}"
+    series = f"increase({series}[{grown}])" if grown else series
+    return f"max by ({by}) ({series} and {SERVED})"
 
 
 def rate(name: str, *more: str) -> str:
