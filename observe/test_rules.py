@@ -2,15 +2,17 @@
 
 import itertools
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from expressions import unknown
 from observe import tools
 from observe.conftest import Say, Stack
 from promtool import EVERY, RULE_FILES, RULES
-from scraping import use
-from servers import until
-from test_rules_contract import RECORDED, bounds, told, unknown
+from scraping import use, use_in_vain
+from servers import Valkey, until
+from test_rules_contract import RECORDED, bounds, told
 
 
 def rules(stack: Stack) -> list[dict[str, Any]]:
@@ -40,18 +42,17 @@ def test_rules_load_and_evaluate(stack: Stack, say: Say) -> None:
     say(f"{len(loaded)} rules of {len(RULE_FILES)} files are in good health")
 
 
-def test_rules_ask_for_what_there_is(stack: Stack) -> None:
+def test_rules_ask_for_what_there_is(stack: Stack, valkey: Valkey) -> None:
     """Each name, label, value and bound that a rule or a runbook asks for is there."""
     names, asked = itertools.count(1), [*told(), *bounds()]
+    with stack.service.client() as client:
+        use_in_vain(client, names, stack.postgres, valkey)
 
-    def known() -> bool:
-        with stack.service.client() as client:
+        def known() -> bool:
             use(client, names)
-            client.head("/data").raise_for_status()
-        return not unknown(asked, stack.prometheus.seen())
+            return not unknown(asked, stack.prometheus.seen())
 
-    try:
-        until(known, "something that rules ask for")
-    except TimeoutError:
-        assert unknown(asked, stack.prometheus.seen()) == set()
+        with suppress(TimeoutError):
+            until(known, "something that rules ask for")
+    assert unknown(asked, stack.prometheus.seen()) == set()
     assert stack.prometheus.seen().keys() >= RECORDED

@@ -12,13 +12,23 @@ import httpx2
 import pytest
 import yaml
 
-from servers import Process, free_port
+from servers import Postgres, Process, Valkey, free_port, until
 
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "monitoring/prometheus"
 LINES = {"Content-Type": "application/x-ndjson"}
+PROBES = ("/health", "/health/live", "/health/ready", "/health/startup")
+SHOWN = ("/v1", *PROBES, "/metrics", "/openapi.json")
+PAGES = ("/docs", "/redoc")
+"""They have no HEAD."""
+
+REDIS_ERRORS = re.compile(
+    r'^credenza_cache_total\{layer="redis",outcome="error"\} (\S+)$', re.MULTILINE
+)
 
 Labels = Mapping[str, str]
+Request = tuple[str, str, dict[str, Any]]
+"""Method, path, and what else is sent."""
 
 
 class Prometheus(Process):
@@ -92,25 +102,57 @@ class Prometheus(Process):
 
 
 def use(client: httpx2.Client, names: Iterator[int]) -> None:
-    """Send each handler requests: one that succeeds and, where it can fail, one that fails."""
+    """Send each route requests: one that succeeds and, where it can fail, one that fails."""
     name = f"n{next(names)}"
-    for path in ("/data", f"/v1/data/{name}"):
-        client.post(path, json={"n": 1}).raise_for_status()
-        client.post(path, content=b"{")
-        client.get(path).raise_for_status()
-        client.get(f"{path}?limit=0")
-        client.post(f"{path}/_import", content=b"1\n2\n", headers=LINES).raise_for_status()
-        client.post(f"{path}/_import", content=b"{\n", headers=LINES)
-        client.get(f"{path}/_export").raise_for_status()
-        client.get(f"{path}/_export?order=$none")
-        use_a_document(client, f"{path}/{name}")
-    for path in ("/v1/collections", f"/v1/collections/{name}"):
-        client.get(path).raise_for_status()
-        client.get(f"{path}?limit=x")
+    for method, path, options in requests(name):
+        client.request(method, path, **options).raise_for_status()
+    for method, path, _ in requests(name):
+        # No JSON, a limit and an order that cannot be, or something that has been deleted.
+        body = b"{" if method in {"POST", "PUT", "PATCH"} else None
+        wrong = {"limit": "0", "order": "$none"}
+        assert client.request(method, path, params=wrong, content=body).is_client_error
+    for family in ("/data", f"/v1/data/{name}"):
+        use_a_document(client, f"{family}/{name}")
     client.get("/v1/collections/nothing")
-    for path in ("/v1", "/health", "/health/live", "/health/ready", "/health/startup"):
+    for path in (*SHOWN, *PAGES):
         client.get(path).raise_for_status()
-        client.post(path)
+    for path in SHOWN:
+        client.head(path).raise_for_status()
+    client.get("/nowhere")
+
+
+def requests(name: str) -> list[Request]:
+    """Return a request for each route that needs the database; they succeed in this order.
+
+    What has that name is made and is gone in the end: other collections stay as they are.
+    """
+    families = ("/data", f"/v1/data/{name}")
+    one, settings = {"json": {"n": 1}}, f"/v1/collections/{name}-settings"
+    return [
+        *(
+            request
+            for family in families
+            for request in (
+                ("POST", family, one),
+                ("POST", f"{family}/_import", {"content": b"1\n2\n", "headers": LINES}),
+                ("GET", f"{family}/_export", {}),
+                ("GET", family, {}),
+                ("HEAD", family, {}),
+                ("PUT", f"{family}/{name}", one),
+                ("GET", f"{family}/{name}", {}),
+                ("HEAD", f"{family}/{name}", {}),
+                ("PATCH", f"{family}/{name}", one),
+                ("DELETE", f"{family}/{name}", {}),
+            )
+        ),
+        ("PUT", settings, {"json": {}}),
+        ("GET", settings, {}),
+        ("HEAD", settings, {}),
+        ("PATCH", settings, {"json": {"http_max_age": 1}}),
+        ("GET", "/v1/collections", {}),
+        ("HEAD", "/v1/collections", {}),
+        ("DELETE", settings, {"headers": {"If-Match": "*"}}),
+    ]
 
 
 def use_a_document(client: httpx2.Client, path: str) -> None:
@@ -124,3 +166,30 @@ def use_a_document(client: httpx2.Client, path: str) -> None:
         assert client.request(method, path, headers={"If-Match": '"1"'}, json=1).status_code == 412
     client.delete(path).raise_for_status()
     assert client.get(path).status_code == 404
+
+
+def use_in_vain(
+    client: httpx2.Client, names: Iterator[int], postgres: Postgres, valkey: Valkey
+) -> None:
+    """Read while Redis is away, then send each request while the database is; both come back."""
+    valkey.stop()
+    try:
+        until(lambda: _has_missed_redis(client, f"n{next(names)}"), "no error of Redis is counted")
+    finally:
+        valkey.start()
+    postgres.stop()
+    try:
+        for method, path, options in requests(f"n{next(names)}"):
+            assert client.request(method, path, **options).status_code == 503, (method, path)
+        for ask in (client.get, client.head):
+            assert ask("/health/ready").status_code == 503
+    finally:
+        postgres.start()
+    until(lambda: client.get("/health").json()["status"] == "ok", "all is well again")
+
+
+def _has_missed_redis(client: httpx2.Client, name: str) -> bool:
+    """Read a document that is not there, and return whether an error of Redis is counted."""
+    assert client.get(f"/data/{name}").status_code == 404
+    (errors,) = REDIS_ERRORS.findall(client.get("/metrics").text)
+    return float(errors) > 0

@@ -13,7 +13,7 @@ from promtool import EVERY
 INTERVAL = 15
 """Seconds between two scrapes (monitoring/prometheus/prometheus.yml)."""
 
-SERIES = 1100
+SERIES = 1700
 """Of a replica that has answered each kind of request, with success and failure;
 test_rules_contract.py counts them."""
 

@@ -3,23 +3,27 @@
 A real Prometheus loads the rules and scrapes the service.
 """
 
+import asyncio
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from conftest import Serve
+from databases import create_migrated
+from expressions import SELECTOR, Seen, unknown
 from manifests import one, render_with
 from prometheus_cases import PROMETHEUS
 from promtool import RULE_FILES
-from scraping import Labels, Prometheus, use
-from servers import free_port, until
+from scraping import Labels, Prometheus, use, use_in_vain
+from servers import Postgres, Valkey, free_port, until
 from service import Running
 from service_cases import SERVICE
-from shown import MADE, MATCHER, OF_TARGETS
+from shown import MATCHER, OF_TARGETS
 from slo_bounds import BOUNDS
 from slo_cases import LONG, SHORT
 from test_docs import ROOT
@@ -37,25 +41,17 @@ OWN = [
 CASES = (*SHORT, *BOUNDS, *LONG, *SERVICE, *PROMETHEUS)
 RECORDED = {rule["record"] for rule in OWN if "record" in rule}
 PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in OWN if "alert" in rule]
-SELECTOR = re.compile(
-    r"\b(?P<name>(?:credenza|http|process|prometheus)(?:_\w+|:[\w:]+)|up)\b(?:\{(?P<labels>[^}]*)\})?"
-)
-RARE = {
-    *(("status", "5xx"), ("outcome", "error")),
-    *(("scrape_job", "kubelet"), ("scrape_job", "kube-state-metrics")),
-}
-"""What a healthy service does not show, and jobs that test_scrape_configs.py has."""
+OF_FAILURES = 'status="5xx"'
+"""What a service shows once something has failed; errors of Redis have their series before."""
 
 ADAPTER = ROOT / "k8s/components/custom-metrics-hpa/adapter-rule.yaml"
 
-Seen = Mapping[str, list[Labels]]
-"""Each series that there is, by its name."""
-
 
 @pytest.fixture
-def service(serve: Serve) -> Running:
-    """A service that has a port for metrics."""
-    return serve(metrics_port=free_port())
+def service(serve: Serve, postgres: Postgres, valkey: Valkey) -> Running:
+    """A service that has a database, Redis, and a port for metrics."""
+    url = postgres.database(asyncio.run(create_migrated(postgres)))
+    return serve(metrics_port=free_port(), database_url=url, redis_url=valkey.url)
 
 
 @pytest.fixture
@@ -64,32 +60,6 @@ def prometheus(folder: Path, service: Running) -> Iterator[Prometheus]:
     server = Prometheus(folder, {f"127.0.0.1:{service.settings['metrics_port']}": {}}).start()
     yield server
     server.stop()
-
-
-def unknown(texts: Iterable[str], seen: Seen) -> set[str]:
-    """Return what texts ask for and no series has: a name, a label, or a value."""
-    return {fault for text in texts for fault in _unknown(text, seen)}
-
-
-def _unknown(text: str, seen: Seen) -> Iterator[str]:
-    for found in SELECTOR.finditer(text):
-        name = found["name"]
-        if name not in seen:
-            yield name
-            continue
-        for label, operator, value in MATCHER.findall(found["labels"] or ""):
-            values = {labels[label] for labels in seen[name] if label in labels}
-            if not values and label not in OF_TARGETS:
-                yield f"{name}: {label}"
-            if operator in {"=", "=~"} and label not in OF_TARGETS:
-                yield from (
-                    f"{name}: {label}={part}"
-                    for part in value.split("|")
-                    if (label, part) not in RARE and not any(re.fullmatch(part, v) for v in values)
-                )
-    known = {label for series in seen.values() for labels in series for label in labels}
-    for inside in re.findall(r"\b(?:by|on|ignoring) \(([\w, ]*)\)", text):
-        yield from set(inside.split(", ")) - known - OF_TARGETS - MADE - {""}
 
 
 def told() -> list[str]:
@@ -125,28 +95,39 @@ def _form(labels: Labels) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(300)
-def test_rules_ask_for_what_there_is(service: Running, prometheus: Prometheus) -> None:
-    """Each rule evaluates; each name, label, value and bound that one asks for is there."""
+def test_rules_ask_for_what_there_is(
+    service: Running, prometheus: Prometheus, postgres: Postgres, valkey: Valkey
+) -> None:
+    """Each rule evaluates; each name, label, value and bound that one asks for is there.
+
+    Those of failures are once Redis and the database have been away; until then nothing fires.
+    """
     names, expected = itertools.count(1), [*told(), *bounds()]
+    of_failures = [text for text in expected if OF_FAILURES in text]
+    with service.client() as client:
+        until(lambda: client.get("/health").json()["status"] == "ok", "Redis is not used")
 
-    def known() -> bool:
-        with service.client() as client:
+        def known() -> bool:
             use(client, names)
-            client.head("/data").raise_for_status()
-        return not unknown(expected, prometheus.seen())
+            return not unknown(set(expected) - set(of_failures), prometheus.seen())
 
-    try:
-        until(known, "something that rules ask for")
-    except TimeoutError:
-        assert unknown(expected, prometheus.seen()) == set()
-    until(lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"}, "rules in good health")
+        with suppress(TimeoutError):
+            until(known, "something that rules ask for")
+        seen = prometheus.seen()
+        assert unknown(set(expected) - set(of_failures), seen) == set()
+        assert all(unknown([text], seen) for text in of_failures)
+        until(lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"}, "good health")
+        assert_nothing_fires(prometheus)
+        use_in_vain(client, names, postgres, valkey)
+    with suppress(TimeoutError):
+        until(lambda: not unknown(of_failures, prometheus.seen()), "failures")
     seen = prometheus.seen()
+    assert unknown(expected, seen) == set()
     assert seen.keys() >= RECORDED
     assert strange(seen) == set()
     assert_a_replica_has_no_more_series(seen)
     assert_a_renamed_metric_is_seen(seen)
     assert_the_autoscaler_is_answered(prometheus)
-    assert_nothing_fires(prometheus)
 
 
 def assert_a_replica_has_no_more_series(seen: Seen) -> None:
