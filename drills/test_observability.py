@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -244,18 +244,18 @@ def test_what_may_be_reached(watched: Cluster, measured: Measured) -> None:
     ports = {"credenza": 8001, "kube-state-metrics": 8080}
     label = "app.kubernetes.io/name"
     places = [f"{pod['status']['podIP']}:{ports[pod['metadata']['labels'][label]]}" for pod in pods]
-    found = {name: _reached(watched, name, places) for name in ("prometheus", "stranger")}
+    found = {name: reached(watched, name, places) for name in ("prometheus", "stranger")}
     assert found == {"prometheus": set(places), "stranger": set()}
     measured(f"{len(places)} ports: Prometheus reaches each, another pod none")
 
 
-def _reached(cluster: Cluster, name: str, places: list[str]) -> set[str]:
+def reached(cluster: Cluster, name: str, places: Sequence[str]) -> set[str]:
     """Return which places a pod with this name's label reaches."""
     pod = f"probe-{name}"
     cluster.kubectl("apply", "--filename=-", input_=json.dumps(probe_pod(name)))
     try:
         cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=90s")
-        service = f"redis.{cluster.namespace}.svc"
+        service = "kubernetes.default.svc"  # in whichever namespace the pod is
         said = cluster.kubectl("exec", pod, "--", "python3", "-c", PROBE, service, *places)
     finally:
         cluster.kubectl("delete", f"pod/{pod}", "--now")

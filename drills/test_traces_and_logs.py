@@ -11,12 +11,21 @@ from urllib.request import Request, urlopen
 import pytest
 from cluster import ROOT, Cluster, run, wait
 from reach import PROBE, answers
-from test_observability import targets
+from test_observability import reached, targets
 
 from conftest import API, Measured
 
 BESIDE = ROOT / "k8s/node-logs/dev"
 PARTS = ("collector", "jaeger", "loki")
+STORES = ("collector:4318", "jaeger:16686", "jaeger:4318", "loki:3100")
+OPEN: dict[str, set[str]] = {
+    "credenza": {"collector:4318"},
+    "collector": {"jaeger:4318"},
+    "grafana": {"jaeger:16686", "loki:3100"},
+    "stranger": set(),
+}
+"""What pods of the namespace reach of them, by the name that their labels say."""
+
 KINDS = "statefulsets,services,serviceaccounts,persistentvolumeclaims"
 
 
@@ -107,13 +116,21 @@ def test_they_are_watched(watched: Cluster, measured: Measured) -> None:
 
 
 def test_nobody_else_reaches_the_stores(watched: Cluster, measured: Measured) -> None:
-    """The service reaches the collector, and neither store; its namespace refuses node-logs."""
+    """Each reaches what it needs; a stranger nothing, nor one whom no policy keeps from going out.
+
+    The namespace refuses node-logs.
+    """
     pod = watched.ready("credenza")[0]
-    stores = ("jaeger:16686", "jaeger:4318", "loki:3100")
-    command = ("python", "-c", PROBE, "collector", "collector:4318", *stores)
-    found = answers(watched.kubectl("exec", pod, "--container=credenza", "--", *command))
-    assert found == {"collector:4318": True} | dict.fromkeys(stores, False)
+    command = ("python", "-c", PROBE, "collector", *STORES)
+    said = answers(watched.kubectl("exec", pod, "--container=credenza", "--", *command))
+    found = {"credenza": {place for place, is_open in said.items() if is_open}}
+    found |= {name: reached(watched, name, STORES) for name in OPEN.keys() - {"credenza"}}
+    assert found == OPEN
+    outside = [place.replace(":", f".{watched.namespace}.svc:") for place in STORES]
+    assert reached(Cluster(f"{watched.namespace}-logs"), "stranger", outside) == set()
     made = run("kubectl", "kustomize", BESIDE).replace(f"{watched.namespace}-logs", "credenza-dev")
     refused = watched.kubectl("apply", "--dry-run=server", "--filename=-", input_=made)
     assert 'would violate PodSecurity "restricted:latest"' in refused
-    measured("1 way open, 3 closed; `restricted` refuses what sees a node")
+    ways = sum(map(len, OPEN.values()))
+    closed = len(STORES) * (len(OPEN) + 1) - ways
+    measured(f"{ways} ways open, {closed} closed; `restricted` refuses what sees a node")
