@@ -49,14 +49,19 @@ def itself(
     found: dict[int, tuple[Firing, ...]] = dict.fromkeys((*silent, 9, 35), ())
     found |= {minute: (alert(name, severity, SELF, **labels),) for minute in fires}
     title = f"Prometheus: {', '.join(changed)}"
-    return Case(title, 75, dict(sorted(found.items())), others={"prometheus": changed})
+    others = {"prometheus": changed}
+    return Case(title, 150, dict(sorted(found.items())), others=others, step="15s")
 
 
 ONE = 0.96
 """A failure as `increase()` tells it, which extrapolates: it is seldom whole."""
 
-ONCE_IN_FIVE = growing((0, 20), (ONE, 1), (0, 9), (ONE, 1), (0, 44))
-ONCE_IN_TEN = growing((0, 20), (ONE, 1), (0, 19), (ONE, 1), (0, 34))
+OVER_AND_OVER = growing((0, 40), (ONE, 1), (0, 21), (ONE, 1), (0, 87))
+"""Each five and a half minutes: an increase is seen for six, but for an interval of scrapes."""
+
+SELDOM = growing((0, 40), (ONE, 1), (0, 43), (ONE, 1), (0, 65))
+"""Each eleven minutes."""
+
 POOLS = ("kubelet", "kube-state-metrics")
 DELETED = "prometheus_tsdb_size_retentions_total"
 DELETES = alert("PrometheusDeletesSamples", "ticket", SELF)
@@ -76,17 +81,28 @@ BETWEEN = 70
 """Minutes between failures of the storage: each is told for an hour."""
 
 _EACH = (
-    itself("PrometheusRuleFailures", [13], [18], {FAILED: ONCE_IN_FIVE}, "page"),
-    itself("PrometheusMissesEvaluations", [13, 18], [25, 29], {MISSED: ONCE_IN_TEN}, "ticket"),
+    itself("PrometheusRuleFailures", [16], [17, 20], {FAILED: OVER_AND_OVER}, "page"),
+    itself("PrometheusMissesEvaluations", [18, 22], [23, 32], {MISSED: SELDOM}, "ticket"),
     *(
-        itself("PrometheusNotificationsFail", [13], [18], {name: ONCE_IN_FIVE}, "page")
+        itself("PrometheusNotificationsFail", [16], [17, 20], {name: OVER_AND_OVER}, "page")
         for name in (UNSENT, DROPPED)
+    ),
+    Case(
+        "Prometheus: each fails once, and no more",
+        150,
+        dict.fromkeys(range(11, 36), ()),
+        others={
+            "prometheus": dict.fromkeys(
+                (FAILED, MISSED, UNSENT, DROPPED), growing((0, 40), (ONE, 1), (0, 109))
+            )
+        },
+        step="15s",
     ),
     itself(
         "PrometheusConfigurationRefused",
         [13],
         [18],
-        {LOADED: level((1, 20), (0, 20), (1, 35))},
+        {LOADED: level((1, 40), (0, 40), (1, 70))},
         "ticket",
     ),
     Case(

@@ -49,18 +49,21 @@ OF_PLATFORM = {
 """Where alerts of platform.yml begin, in targets.yml."""
 
 WINDOWS = {
-    "2m": "10m",
-    "5m": "1h",
-    "30m": "6h",
-    "1h": "5m",
-    "2h": "1d",
-    "6h": "30m",
-    "1d": "2h",
-    "3d": "6h",
-    "7d": "1d",
-    "30d": "1d",
+    "2m": ("10m",),
+    "5m": ("1h",),
+    "6m": ("5m", "1h"),
+    "10m": ("5m", "1h"),
+    "12m": ("10m", "1h"),
+    "30m": ("6h",),
+    "1h": ("5m",),
+    "2h": ("1d",),
+    "6h": ("30m",),
+    "1d": ("2h",),
+    "3d": ("6h",),
+    "7d": ("1d",),
+    "30d": ("1d",),
 }
-"""A window, and one that takes its place."""
+"""A window, and what takes its place."""
 
 
 class Mutant(NamedTuple):
@@ -186,8 +189,7 @@ def _misspelt(text: str) -> Iterator[str]:
 
 
 def _other_windows(text: str) -> Iterator[str]:
-    if text in WINDOWS:
-        yield WINDOWS[text]
+    yield from WINDOWS.get(text, ())
 
 
 def _fewer_labels(text: str) -> Iterator[str]:

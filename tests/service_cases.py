@@ -5,6 +5,7 @@ They run without slo.yml, as they are many.
 
 from dataclasses import replace
 
+from burst_cases import BURSTS
 from heartbeat_cases import HEARTBEAT
 from rule_cases import (
     POD,
@@ -21,10 +22,19 @@ from rule_cases import (
     nothing,
 )
 from rule_cases import requests as asked
-from service_series import BUSY, STEPS, WAITING, WAITS, errors, invalidations, sick, waits
+from service_series import (
+    BUSY,
+    REFUSED,
+    STEPS,
+    WAITING,
+    WAITS,
+    errors,
+    invalidations,
+    sick,
+    waits,
+)
 
 ELEVEN = ((0, 36), (2, 5), (1, 1), (0, 18))
-REFUSED = 'credenza_requests_refused_total{{reason="{}"}}'
 REASONS = ("requests", "exports")
 AWAY = alert("CredenzaDatabaseUnreachable", "page")
 WITHOUT_IT = alert("CredenzaReplicaWithoutDatabase", "ticket", POD)
@@ -220,14 +230,14 @@ _EACH = (
     Case(
         "requests are refused",
         STEPS,
-        {19: (), 21: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
-        {REFUSED.format(reason): growing((0, 20), (0.49, 30), (0, 10)) for reason in REASONS},
+        {21: (), 23: (alert("CredenzaRefusesRequests", "ticket"),), 29: ()},
+        {REFUSED.format(reason): growing((0, 20), (0.41, 30), (0, 10)) for reason in REASONS},
     ),
     Case(
         "a few requests are refused",
         STEPS,
         {29: ()},
-        {REFUSED.format("requests"): growing((0, 20), (0.9, 40))},
+        {REFUSED.format("requests"): growing((0, 20), (0.75, 40))},
     ),
     Case(
         "requests wait for groups",
@@ -299,7 +309,7 @@ _EACH = (
 
 SERVICE = tuple(
     replace(case, without=("slo",), hidden="Watchdog|CredenzaSLOWithoutData")
-    for case in (*_EACH, *HEARTBEAT)
+    for case in (*_EACH, *BURSTS, *HEARTBEAT)
 )
 
 WITHOUT = (

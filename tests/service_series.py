@@ -8,6 +8,7 @@ STEPS = 60
 BUSY = 'credenza_database_connections{state="busy"}'
 WAITING = 'credenza_groups_waiting{kind="create"}'
 WAITS = "credenza_database_wait_seconds"
+REFUSED = 'credenza_requests_refused_total{{reason="{}"}}'
 
 
 def errors(kind: str) -> str:

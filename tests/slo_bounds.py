@@ -260,6 +260,13 @@ def transfers(number: float, early: float) -> dict[str, str]:
 
 
 OTHER = (
+    Case(
+        "everything burns 20.57 times as fast as it may, from the beginning",
+        40,
+        {13: (*FAST, *SLOWLY)},
+        burnt((3000, 20.57, 40)),
+        hidden="Watchdog|CredenzaInvalidationsLate",
+    ),
     begun(280),
     begun(330),
     Case("slow exports and imports are none of it", 40, {15: ()}, transfers(9, 0)),

@@ -40,6 +40,11 @@ def debian() -> None:
             pytest.skip(f"needs {program}: apt-get install prometheus")
 
 
+def seconds(text: str) -> int:
+    """Return how long a duration of Prometheus is."""
+    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[text[-1]]
+
+
 def test_rules_are_valid() -> None:
     """Promtool takes each file, and warns of nothing."""
     files = map(str, sorted(RULES.glob("*.yml")))
@@ -77,6 +82,21 @@ def test_configurations_are_valid(name: str, more: list[Path], tmp_path: Path) -
 def test_what_happens_and_what_fires(part: str) -> None:
     """In each case exactly the alerts fire that are expected, at the minutes that are given."""
     assert promtool(PARTS[part]) == ""
+
+
+TRIED_AGAIN = {"LokiFails": "2m", "JaegerFails": "2m"}
+"""What a collector sends again every 5 s: failures that matter are in each window."""
+
+
+def test_no_window_is_shorter_than_an_alert_waits() -> None:
+    """What happens over and over leaves no gap in which `for` would begin anew.
+
+    A window as long as `for` sees what is as far apart, but for an interval of scrapes.
+    """
+    for name, found in ALERTS.items():
+        for window in re.findall(r"\[(\d+\w)(?::\w+)?\]", found["expr"]):
+            if "for" in found and TRIED_AGAIN.get(name) != window:
+                assert seconds(window) >= seconds(found["for"]), name
 
 
 def test_each_alert_fires_and_is_silent() -> None:
