@@ -37,6 +37,20 @@ HISTORY = ROOT / "CHANGELOG.md"
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TEST = re.compile(r"\btests/(?P<file>\w+\.py)(?:::(?P<name>\w+))?")
+PATH = re.compile(
+    r"(?<![\w./:-])"
+    r"(?:argocd|bench|charts|docs|drills|k8s|monitoring|observe|scripts|secrets|src|tests)"
+    r"/[\w./*{},-]*[\w/*}]"
+)
+ELSEWHERE = {
+    "src/rsgi/io.rs",  # Granian's
+    "secrets/alertmanager/SLACK_API_URL",  # what a reader makes, from here on
+    "k8s/overlays/staging/sealed-secrets.yaml",
+    "k8s/overlays/staging/sealing-certificate.pem",
+    "k8s/overlays/staging/secrets.sops.yaml",
+}
+"""Paths that pages name and that are not in the repository."""
+
 DECISION = ("## The choice", "## The price", "## What would change it")
 
 Follow = Callable[[str], Reader]
@@ -277,6 +291,29 @@ def test_named_tests_exist(page: str) -> None:
             assert re.search(rf"^(async )?def {found['name']}\(", path.read_text(), re.MULTILINE), (
                 found[0]
             )
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_named_paths_exist(page: str) -> None:
+    """A file or folder that a page names is there; `*` stands for some, braces for each."""
+    named = {path for found in PATH.findall(TEXTS[page]) for path in _each(found)}
+    assert {path for path in named - ELSEWHERE if not any(ROOT.glob(path))} == set()
+
+
+def _each(path: str) -> Iterator[str]:
+    """Yield the paths that one with `{a,b}` stands for."""
+    before, brace, rest = path.partition("{")
+    words, _, after = rest.partition("}")
+    if brace:
+        for word in words.split(","):
+            yield from _each(f"{before}{word}{after}")
+    else:
+        yield path
+
+
+def test_paths_elsewhere_are_named() -> None:
+    """No exception is left of a path that no page names any more."""
+    assert {path for path in ELSEWHERE if not any(path in text for text in TEXTS.values())} == set()
 
 
 @pytest.mark.parametrize("page", [page for page in TEXTS if "/decisions/" in page])
