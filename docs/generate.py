@@ -2,7 +2,7 @@
 
 Settings come from the fields of `Settings`, errors from the classes of `errors.ALL`, metrics from
 the registry of `Metrics`, commands from what `credenza … --help` prints, performance from what
-`make bench` has measured, dashboards from their files.
+`make bench` has measured, dashboards from their files, alerts from the rules of Prometheus.
 """  # noqa: INP001 - a script beside the pages that it makes
 
 import argparse
@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from rich.console import Console
@@ -30,6 +31,7 @@ sys.path.insert(0, str(ROOT))  # the benchmark is no part of the package
 from bench import page  # noqa: E402
 
 HERE: Final = Path(__file__).parent / "reference"
+RULES: Final = ROOT / "monitoring/prometheus/rules"
 NOTE: Final = "<!-- Made by docs/generate.py from the code; `make docs` makes it anew. -->"
 
 NOT_RUN: Final = "<!-- not run: it was made from what the command says, and is compared with it -->"
@@ -190,6 +192,53 @@ def dashboards() -> Iterator[str]:
                 yield _row(row, panel["title"], panel["description"])
 
 
+def alerts() -> Iterator[str]:
+    """Yield the lines of the page on alerts, in the order of their files."""
+    yield from (
+        *("# Alerts", ""),
+        "What Prometheus fires, each with its runbook. `page` wakes somebody, `ticket` waits for",
+        "working hours, `none` is the sign of life. The rules are in",
+        "`monitoring/prometheus/rules/`, and all but those about Prometheus itself in a",
+        "PrometheusRule as well (the component `prometheus-operator`, `prometheusOperator.enabled`",
+        "of the chart). [Service levels](../decisions/0021-service-levels.md) tells where the",
+        "first ones come from.",
+        *("", "| alert | severity | after | meaning |", "|---|---|---|---|"),
+    )
+    found = {
+        name: [
+            rule
+            for group in yaml.safe_load((RULES / f"{name}.yml").read_text())["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        ]
+        for name in ("alerts", "platform", "observers", "prometheus")
+    }
+    for rule in (rule for rules in found.values() for rule in rules):
+        yield _row(
+            f"[`{rule['alert']}`](../runbooks/{rule['alert']}.md)",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            rule["annotations"]["description"],
+        )
+    first, last = (
+        {name: f"`{rules[at]['alert']}`" for name, rules in found.items()} for at in (0, -1)
+    )
+    yield from (
+        "",
+        f"Those from {first['platform']} to {last['platform']} need series that the",
+        "service does not have, and are silent where nobody scrapes these:",
+        "[Alerts of the platform](../how-to/alerts.md#alerts-of-the-platform). They have no `job`,",
+        f"but the labels of the object that they are about. Those from {first['observers']} to",
+        f"{last['observers']} are about collectors, Jaeger, Loki and Alertmanager,",
+        "where these are deployed:",
+        "[From a page to its cause](../how-to/observe.md#who-watches-them).",
+        "",
+        "An alert has the labels `job` and `namespace`; one of a replica `instance` and `pod`; one",
+        "of an objective `slo`. Where they begin is in `targets.yml`; the memory limit is what",
+        "each replica says of itself.",
+    )
+
+
 def _row(*cells: str | None) -> str:
     return f"| {' | '.join(map(_cell, cells))} |"
 
@@ -205,6 +254,7 @@ PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "commands.md": commands,
     "performance.md": performance,
     "dashboards.md": dashboards,
+    "alerts.md": alerts,
 }
 
 
