@@ -40,7 +40,7 @@ drills: $(VENV)/.ready-dev ## Try the promises on a cluster (KUBECONFIG, else k3
 observe: $(VENV)/.ready-dev ## Follow a failure to its message, and a request to its trace, through all tools that watch
 	$(RUN)/pytest -s -o tmp_path_retention_policy=failed $(or $(ARGS),observe)
 
-observe-tools: ## Build the tools that `make observe` needs, once, into ~/.cache (about 15 minutes; needs Go)
+observe-tools: ## Build the tools that `make observe` needs, once, into ~/.cache (some 10 minutes on two cores; needs Go)
 	scripts/observe-tools.sh
 
 bench: $(VENV)/.ready-dev ## Measure the service and its peers side by side; QUICK=1 ends within 3 minutes
