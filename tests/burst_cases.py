@@ -5,8 +5,8 @@ for an interval of scrapes. Prometheus 3 does not count a sample at the very beg
 which Prometheus 2 does.
 """
 
-from rule_cases import POD, Case, Firing, alert, growing
-from service_series import REFUSED, STEPS, WAITS
+from rule_cases import POD, Case, Firing, alert, growing, invalidated
+from service_series import REFUSED, STEPS, WAITS, errors
 
 EVERY = 11
 """Steps between bursts: five and a half minutes."""
@@ -32,7 +32,17 @@ def silent(first: int) -> dict[int, tuple[Firing, ...]]:
     return dict.fromkeys(range(first, STEPS // 2), ())
 
 
+def late(number: str) -> dict[str, str]:
+    """Return the series of invalidations that all take longer than a second."""
+    return {
+        **{invalidated(bound): growing((0, STEPS)) for bound in ("0.1", "0.25", "1.0")},
+        **{invalidated(bound): number for bound in ("2.5", "+Inf")},
+        "credenza_cache_invalidation_seconds_count": number,
+    }
+
+
 WAIT = (alert("CredenzaPoolWaits", "ticket", POD),)
+LATE = (alert("CredenzaInvalidationsLate", "ticket"),)
 REFUSES = (alert("CredenzaRefusesRequests", "ticket"),)
 
 BURSTS = (
@@ -54,5 +64,21 @@ BURSTS = (
         STEPS,
         {19: (), 21: WAIT, 28: WAIT},
         waiting(3),
+    ),
+    Case(
+        "all invalidations are late for five minutes, and none before and after",
+        STEPS,
+        {14: (), 17: LATE, 28: ()},
+        {
+            invalidated(bound): growing((30, 20), (0, 10), (30, 30))
+            for bound in ("0.1", "0.25", "1.0")
+        },
+    ),
+    Case("six invalidations in ten minutes are late", STEPS, silent(10), late(growing((0.3, 60)))),
+    Case(
+        "twelve failures of the database in ten minutes, one after the other",
+        STEPS,
+        {9: (), 25: (alert("CredenzaDatabaseErrors", "ticket", kind="away"),)},
+        {errors("away"): growing((0, 20), (0.6, 40))},
     ),
 )

@@ -23,12 +23,24 @@ from observer_series import (
     of,
     some,
 )
-from rule_cases import growing, level
+from rule_cases import Case, growing, healthy, level
 
 AWAY = level((1, 40), (0, 6), (1, STEPS - 46))
 BEFORE = f"{level((500, 40))} stale _x5 {level((500, STEPS - 46))}"
 LOSES = of("CollectorLosesData", "collector")
 LOSES_LINES = of("CollectorLosesData", "node-logs")
+
+
+def new(job: str, counter: str) -> Case:
+    """Return a case of a target that is new, unlike three others, and that failed long ago.
+
+    The others are of its job, of its address, and of both in another namespace.
+    """
+    late = {"up": level((None, 40), (1, STEPS - 40)), counter: first(100)}
+    others = {f"{place}{job}": {"up": EVER} for place in ("second-", "twin-", "others-")}
+    found = case(f"{job} is new, and failures are long ago", dict.fromkeys(range(19, 36), ()))
+    return replace(found, others={job: late, **others})
+
 
 LOSSES = (
     case(
@@ -71,6 +83,12 @@ LOSSES = (
                 **{key: {"up": EVER, LOST[job]: level((100, STEPS))}},
             ),
             case(
+                f"{job}: twelve failures in ten minutes, one after the other",
+                {24: (), 35: (told,)},
+                **{key: {"up": EVER, LOST[job]: lasting(0.6)}},
+            ),
+            new(job, LOST[job]),
+            case(
                 f"{job} was down for three minutes, and failures are long ago",
                 dict.fromkeys(range(29, 36), ()),
                 **{key: {"up": AWAY, LOST[job]: BEFORE}},
@@ -93,6 +111,18 @@ LOSSES = (
         "Loki refuses a few lines, and the collector loses more",
         {22: (LOSES_LINES,)},
         loki={"up": EVER, discarded("line_too_long"): some(8)},
+        node_logs={"up": EVER, LOST["node-logs"]: some(10)},
+    ),
+    case(
+        "Loki of staging refuses lines, and production's collector loses some",
+        {
+            22: (
+                LOSES_LINES,
+                of("LokiRefusesLines", "staging-loki", "instance", reason="line_too_long"),
+            )
+        },
+        staging=healthy(STEPS),
+        staging_loki={"up": EVER, discarded("line_too_long"): some(10)},
         node_logs={"up": EVER, LOST["node-logs"]: some(10)},
     ),
     case(
@@ -134,6 +164,7 @@ STORES = (
         {2: (), 8: ()},
         loki={"up": EVER, OLD_LINES: level((100, STEPS))},
     ),
+    new("loki", OLD_LINES),
     case(
         "Loki was down for three minutes, and refused lines long ago",
         dict.fromkeys(range(29, 36), ()),

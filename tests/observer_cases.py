@@ -71,6 +71,12 @@ _DOWN = (
         jaeger={"up": DOWN},
         loki={"up": GONE},
     ),
+    case(
+        "Loki is gone, and one of another namespace is not",
+        {16: (of("ObserverDown", "loki", "instance"),)},
+        loki={"up": GONE},
+        others_loki={"up": EVER},
+    ),
     case("another job is gone", {16: (), 58: ()}, stranger={"up": GONE}),
     case("all are there", {58: ()}, **{job.replace("-", "_"): {"up": EVER} for job in KEPT}),
     case(
@@ -94,6 +100,19 @@ _QUEUES = tuple(
                 58: (of("CollectorSendsNothing", job, **QUEUES[job]),),
             },
             **{key: queue(job, WAITS, STOPPED)},
+        ),
+        replace(
+            case(
+                f"{job} sends nothing, and others send: of its job, address and another namespace",
+                {21: (of("CollectorSendsNothing", job, **QUEUES[job]),)},
+            ),
+            others={
+                job: queue(job, WAITS, STOPPED),
+                **{
+                    f"{place}{job}": {"up": EVER, SENT[job]: ALWAYS}
+                    for place in ("second-", "twin-", "others-")
+                },
+            },
         ),
         case(
             f"{job} has never sent anything, and one waits",

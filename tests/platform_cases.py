@@ -5,7 +5,9 @@ Each one gives series of kube-state-metrics, the kubelet or cert-manager. They r
 
 from dataclasses import replace
 
+from apart_cases import APART
 from platform_series import (
+    AGAIN,
     DAY,
     HERE,
     SICK,
@@ -32,8 +34,6 @@ RESTARTS = growing((0, 20), (0.5, 6), (0, 94))
 FAILED = (alert("CredenzaBackupFailed", "ticket", HERE),)
 OLD = (alert("CredenzaBackupOld", "ticket", HERE, cronjob="backup"),)
 STUCK = (alert("CredenzaMigrationStuck", "ticket", HERE, pod="a"),)
-AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", container="postgres")
-
 
 LACKS = alert("CredenzaReplicasMissing", "ticket", HERE, deployment="credenza")
 ABSENT = alert("CredenzaStatefulSetReplicasMissing", "ticket", HERE, statefulset="loki")
@@ -70,6 +70,7 @@ _EACH = (
         changed={**nothing(190), "up": f"{level((1, 6))} stale _x183"},
     ),
     *VOLUMES,
+    *APART,
     case(
         "PostgreSQL starts anew three times",
         {12: (), 14: (AGAIN,), 58: (AGAIN,), 76: ()},

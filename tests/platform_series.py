@@ -10,6 +10,7 @@ STEPS = 120
 
 DAY = 86400
 HERE = {"namespace": "credenza-prod"}
+AGAIN = alert("CredenzaContainerRestarts", "ticket", HERE, pod="postgres-0", container="postgres")
 
 
 def case(

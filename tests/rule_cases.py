@@ -186,6 +186,7 @@ class Case:
 TARGETS = {
     "second": SECOND,
     "staging": STAGING,
+    "staging-twin": POD | {"namespace": "credenza-staging"},
     "stranger": STRANGER,
     "prometheus": SELF,
     "cluster": CLUSTER,
@@ -197,10 +198,11 @@ TARGETS = {
         for place, namespace in (("", "credenza-prod"), ("others-", "others"))
         for job in ("alertmanager", "collector", "jaeger", "loki", "node-logs")
     },
-    "second-node-logs": {
-        "job": "node-logs",
-        "instance": "node-logs-1:1",
-        "namespace": "credenza-prod",
+    "staging-loki": {"job": "loki", "instance": "loki-0:1", "namespace": "credenza-staging"},
+    **{
+        f"{place}{job}": {"job": of, "instance": f"{job}-{n}:1", "namespace": "credenza-prod"}
+        for job in ("collector", "loki", "node-logs")
+        for place, of, n in (("second-", job, 1), ("twin-", "another", 0))
     },
 }
 

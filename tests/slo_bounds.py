@@ -5,11 +5,13 @@ one, while the other window is far above.
 """
 
 from rule_cases import (
+    POD,
     Case,
     Firing,
     alert,
     growing,
     invalidated,
+    level,
     requests,
     taken,
     within,
@@ -269,6 +271,12 @@ OTHER = (
     ),
     begun(280),
     begun(330),
+    Case(
+        "an objective has no rules",
+        40,
+        {14: (), 16: (alert("CredenzaSLOWithoutData", "ticket", POD, slo="imports"),)},
+        {'credenza:slo_objective:ratio{slo="imports"}': level((0.9, 40))},
+    ),
     Case("slow exports and imports are none of it", 40, {15: ()}, transfers(9, 0)),
     Case(
         "quick exports and imports make up for nothing",

@@ -195,11 +195,13 @@ SHORT = (
             requests("GET", "5xx", "/v1/old"): f"{level((5000, 20))} stale _x39",
         },
         others={
-            "second": {
+            target: {
                 "up": f"_x20 {level((1, 40))}",
+                'credenza_build_info{version="0.1.0"}': f"_x20 {level((1, 40))}",
                 "process_start_time_seconds": level((-86400, 60)),
                 requests("GET", "5xx"): f"_x20 {level((5000, 40))}",
             }
+            for target in ("second", "staging-twin")
         },
         rate=0,
     ),

@@ -314,6 +314,14 @@ FAULTS = {
         *("credenza:loki_discarded:count10m", "'job, namespace, reason' is 'job, namespace'"),
         "a few lines are refused for each of two reasons",
     ),
+    "a replica silences the database": (
+        *("CredenzaContainerRestarts", "'namespace, pod' is 'namespace'"),
+        "the service and the database start anew three times",
+    ),
+    "a condition of the namespace is an alternative": (
+        *("CredenzaMigrationStuck", "'and' is 'or'"),
+        "a migration takes 20 minutes",
+    ),
     "lines that are sent are not seen": (
         *("CollectorSendsNothing", "'or otelcol_exporter_sent_log_records_total' is"),
         "node-logs sends, and something waits",
