@@ -70,7 +70,7 @@ async def replicas(valkey: Valkey, number: int, **settings: object) -> AsyncIter
     started = [Replica(valkey, **settings) for _ in range(number)]
     for replica in started:
         await replica.cache.start()
-        assert replica.cache.answers
+    await until(lambda: all(replica.cache.answers for replica in started))
     yield started
     for replica in started:
         await replica.cache.close()
