@@ -10,9 +10,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -51,14 +52,17 @@ class History:
     writes: list[Event] = field(default_factory=list)
     reads: list[Event] = field(default_factory=list)
     faults: list[tuple[float, float]] = field(default_factory=list)
+    cuts: list[tuple[int, float, float]] = field(default_factory=list)
+    """When a replica was cut off from Redis by its own account: it could not tell of its writes."""
 
     def deadline(self, write: Event, replica: int) -> float:
         """Return from when on a replica has to show the write."""
         if replica == write.replica:
             return write.end
+        own = [(begin, end) for writer, begin, end in self.cuts if writer == write.replica]
         ends = [
             end + RECONNECT_SECONDS
-            for begin, end in self.faults
+            for begin, end in (*self.faults, *own)
             if begin - TRAVEL_SECONDS <= write.end <= end + RECONNECT_SECONDS
         ]
         return max([write.end + TRAVEL_SECONDS, *ends])
@@ -100,8 +104,11 @@ def test_the_checker_sees_what_is_stale() -> None:
     late = [Event(0, "a", 1, 10.2, 10.3), Event(1, "a", 1, 11.2, 11.3)]
     history.reads += [*late, Event(1, "a", 2, 12.0, 12.0), Event(1, "b", 1, 12.0, 12.0)]
     assert history.stale() == [(read, write) for read in late]
-    history.faults = [(10.0, 12.0)]
-    assert history.stale() == [(late[0], write)]
+    history.cuts = [(1, 10.0, 12.0)]  # it had nothing to tell
+    assert history.stale() == [(read, write) for read in late]
+    for faults, cuts in (([(10.0, 12.0)], []), ([], [(0, 10.0, 12.0)])):
+        history.faults, history.cuts = faults, cuts
+        assert history.stale() == [(late[0], write)]
 
 
 class Traffic:
@@ -237,7 +244,23 @@ async def test_no_replica_returns_what_is_older_than_acknowledged(
     assert len(history.writes) > 50
     assert len(history.reads) > 300
     assert len(history.faults) >= (6 if disturbed else 0)
+    history.cuts = [cut for number, service in enumerate(services) for cut in cuts(number, service)]
     assert history.stale() == []
+
+
+def cuts(replica: int, service: Running) -> Iterator[tuple[int, float, float]]:
+    """Yield when a replica was cut off from Redis, by its log: commands fail on a busy machine."""
+    began = None
+    for line in service.log_lines():
+        moment = datetime.fromisoformat(line["timestamp"]).timestamp()
+        moment -= time.time() - time.monotonic()
+        if line["event"] == "no connection to Redis":
+            began = moment
+        elif line["event"] == "following Redis" and began is not None:
+            yield replica, began, moment
+            began = None
+    if began is not None:
+        yield replica, began, time.monotonic()
 
 
 def outcomes(service: Running) -> list[str | None]:
