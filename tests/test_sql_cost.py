@@ -6,6 +6,7 @@ The plans are those of 20,000 documents; the statements are counted in PostgreSQ
 import asyncio
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import asyncpg
@@ -340,10 +341,12 @@ async def test_settings_are_read_once_a_second(postgres: Postgres, serve: Serve)
             assert client.put("/data/a", json=number).status_code == 200
         seconds = time.monotonic() - start
     found = [named(text) for text in statements(postgres, name)[before:]]
-    others = [each for each in found if each != "put_documents"]
-    assert len(found) - len(others) == 100
-    assert others == ["get_collection"] * len(others)
-    assert len(others) <= seconds + 1
+    counted = Counter(found)
+    assert counted.pop("put_documents") == 100
+    assert counted.pop("get_collection", 0) <= seconds + 1
+    # Settings are read beside a write, and may need the second connection.
+    assert counted.pop("get_durability", 0) <= 1
+    assert not counted
 
 
 TAG = {"headers": {"If-None-Match": "*"}}
