@@ -19,6 +19,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 AT_ONCE: Final = 16
 """Connections at once. One beyond takes the place of those that have not sent a head yet."""
 
+GRACE_SECONDS: Final = 0.2
+"""How long a head may be on its way before one beyond takes its sender's place."""
+
 TURN_SECONDS: Final = 1.0
 """How long one beyond waits for a place, where all are being answered; then it is closed."""
 
@@ -73,7 +76,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def verify_request(self, *_: Any) -> bool:
         """Return whether there is a place for one more connection."""
         with self._changing:
-            if not self._has_place():
+            if not self._changing.wait_for(self._has_place, GRACE_SECONDS):
                 self._end_reading()
             return self._changing.wait_for(self._has_place, TURN_SECONDS)
 
