@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from credenza.app import Service, create_app
 from credenza.conditions import Conditions
+from credenza.forms import LogLevel
 from credenza.records import Kind, Record, Records
 from credenza.settings import Settings
 from credenza.telemetry import Metrics
@@ -73,7 +74,7 @@ class Kept(Records):
     """Keeps what the log line of each request tells."""
 
     def __init__(self, metrics: Metrics) -> None:
-        super().__init__(metrics, level="info", as_json=True)
+        super().__init__(metrics, level=LogLevel.INFO, as_json=True)
         self.kinds: list[Kind] = []
 
     def add(self, record: Record) -> None:

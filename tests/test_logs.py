@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from conftest import Serve
+from credenza.forms import LogLevel
 from credenza.logs import set_up_logs
 from credenza.records import FLUSH_SECONDS, Records
 from credenza.telemetry import Metrics
@@ -178,7 +179,7 @@ async def test_the_fast_line_is_structlog_s(errors: Callable[[], list[str]]) -> 
     ]
     for seconds, cache, traced, broken in kinds:
         for by_hand in (True, False):
-            records = Records(Metrics(), level="info", as_json=by_hand)
+            records = Records(Metrics(), level=LogLevel.INFO, as_json=by_hand)
             leave(records, cache, seconds, traced, broken)
         slow, fast = (json.loads(line) for line in errors())
         assert list(fast) == list(slow)
@@ -218,7 +219,7 @@ async def test_louder_levels_leave_requests_out(
 ) -> None:
     """Where only warnings are wanted, a request has a line if the service has failed it."""
     set_up_logs(level=level, as_json=True)
-    records = Records(Metrics(), level=level, as_json=as_json)
+    records = Records(Metrics(), level=LogLevel(level), as_json=as_json)
     for status in (200, 503):
         leave(records, status=status)
     lines = [json.loads(line) for line in errors()]
@@ -231,7 +232,7 @@ async def test_a_line_has_its_own_trace(errors: Callable[[], list[str]]) -> None
     Also where structlog writes them, which adds what is bound where it is called.
     """
     set_up_logs(level="info", as_json=True)
-    records = Records(Metrics(), level="info", as_json=False)
+    records = Records(Metrics(), level=LogLevel.INFO, as_json=False)
     with structlog.contextvars.bound_contextvars(trace_id="first"):
         for _ in range(2):
             leave(records, flush=False)

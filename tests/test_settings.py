@@ -190,6 +190,12 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
 
 
+@pytest.mark.parametrize("said", ["warning", "WARNING", "Warning"])
+def test_levels_are_known_in_any_case(said: str) -> None:
+    """Other programs write them in capitals."""
+    assert Settings.model_validate({"log_level": said}).log_level == "warning"
+
+
 def test_settings_change_what_the_service_does(serve: Serve) -> None:
     """Limits come from the environment and are shown in the service document."""
     running = serve(max_body_bytes=2048, max_depth=3, max_page_bytes=4096, cache_ttl=7.5)

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
@@ -25,6 +25,20 @@ class TraceSampler(StrEnum):
 
     PARENT = "parentbased_traceidratio"
     RATIO = "traceidratio"
+
+
+class LogLevel(StrEnum):
+    """Which log lines are written: those of a level and of the ones after it; in any case."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        lower = str(value).lower()
+        return cls(lower) if lower != value else None
 
 
 class LogFormat(StrEnum):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import structlog
 
+from credenza.forms import LogLevel
 from credenza.logs import Lines
 from credenza.tallies import Tally
 from credenza.telemetry import Metrics
@@ -32,7 +33,7 @@ NO_ROUTE: Final = "none"
 BROKEN: Final = {"failed": "5xx", "unread": "4xx"}
 """How an answer counts that did not end: because the service failed, or its client read no more."""
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+LEVELS: Final = tuple(LogLevel)
 """From low to loud."""
 
 MAX_KINDS: Final = 10_000
@@ -56,9 +57,9 @@ class Kind(NamedTuple):
         return BROKEN[self.broken] if self.broken else CLASSES[(self.status or 500) // 100]
 
     @property
-    def level(self) -> str:
+    def level(self) -> LogLevel:
         """How loud its line is: what failed is to be read where only warnings are."""
-        return "warning" if self.counted == CLASSES[5] else "info"
+        return LogLevel.WARNING if self.counted == CLASSES[5] else LogLevel.INFO
 
     @property
     def line(self) -> tuple[str, str]:
@@ -92,7 +93,7 @@ class Records:
     read takes as a whole. They are the lines that structlog would write.
     """
 
-    def __init__(self, metrics: Metrics, *, level: str, as_json: bool) -> None:
+    def __init__(self, metrics: Metrics, *, level: LogLevel, as_json: bool) -> None:
         self._metrics = metrics
         self._level = LEVELS.index(level)
         self._as_json = as_json
@@ -162,7 +163,7 @@ class Records:
     def _log_each(self, records: list[Record]) -> None:
         for seen, request_id, _, _, started, ended, traced in records:
             method, route, status, cache, sql, broken = seen.kind
-            tell = self._log.warning if seen.kind.level == "warning" else self._log.info
+            tell = self._log.warning if seen.kind.level is LogLevel.WARNING else self._log.info
             tell(
                 "request",
                 **({} if traced is None else traced.ids),

@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -29,6 +28,7 @@ from credenza.forms import (
     CollectorUrl,
     DatabaseUrl,
     LogFormat,
+    LogLevel,
     RedisUrl,
     SecretFile,
     TraceSampler,
@@ -163,7 +163,10 @@ class Settings(BaseSettings):
     )
 
     # Logs
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: LogLevel = Field(
+        LogLevel.INFO,
+        description="Which log lines are written: those of a level and of the ones after it.",
+    )
     log_format: LogFormat = Field(
         LogFormat.AUTO, description="json, console, or auto: console on a terminal."
     )
@@ -190,13 +193,6 @@ class Settings(BaseSettings):
             # Pydantic's own text repeats the values, and they may be secrets.
             faults = error.errors(include_url=False, include_context=False, include_input=False)
         raise SettingsError("\n".join(_fault(fault) for fault in faults))
-
-    @field_validator("log_level")
-    @classmethod
-    def _known_level(cls, value: str) -> str:
-        if value.lower() not in {"debug", "info", "warning", "error"}:
-            raise ValueError("must be debug, info, warning or error")
-        return value.lower()
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
