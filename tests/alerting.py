@@ -105,7 +105,8 @@ class Place:
         link.unlink(missing_ok=True)
         link.symlink_to(executable)
         return subprocess.Popen(
-            ["sh", self.folder / "etc/start.sh", *options],
+            # Not what `nohup make test` hands down: a shell cannot trap what was ignored before it.
+            ["env", "--default-signal=HUP", "sh", self.folder / "etc/start.sh", *options],
             env={"TMPDIR": str(self.folder), "PATH": f"{link.parent}:/usr/bin:/bin"},
             stderr=subprocess.PIPE,
             text=True,
