@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from charts import ENVIRONMENTS, template
+from expressions import unknown
 from manifests import ROOT, Object, kustomize, load, one, render_with, selected
 from observer_cases import OBSERVERS
 from promtool import RULE_FILES
 from rule_cases import BY, STRANGER, TARGETS
-from shown import MADE, MATCHER, OF_TARGETS, exposed, unknown
+from shown import MADE, MATCHER, OF_TARGETS, exposed
 from test_traces_and_logs import BESIDE, MONITORING
 
 JOBS = ("alertmanager", "collector", "jaeger", "loki", "node-logs")
@@ -26,7 +27,7 @@ PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in OBSERVER_RULES i
 @pytest.mark.parametrize("rule", OBSERVER_RULES, ids=lambda rule: rule.get("alert", "recorded"))
 def test_rules_ask_for_what_is_shown(rule: Object) -> None:
     """Each name is one that this job shows, each value is there, and so is each label."""
-    assert unknown(rule["expr"], NAME) == set()
+    assert unknown([rule["expr"]], exposed(), NAME) == set()
     shown = {label for name in NAME.findall(rule["expr"]) for label in _labels(name)}
     for inside in re.findall(r"\b(?:by|on) \(([\w, ]*)\)", rule["expr"]):
         assert set(inside.split(", ")) <= shown | OF_TARGETS
@@ -45,11 +46,14 @@ def _labels_of_all() -> set[str]:
 def test_pages_ask_for_what_is_shown() -> None:
     """So do the runbooks; a name, a job or a value of another version is seen."""
     for page in PAGES:
-        assert unknown(page.read_text(), NAME) == set(), page
-    assert unknown("otelcol_exporter_sent_spans", NAME) == {"otelcol_exporter_sent_spans"}
-    assert unknown('loki_discarded_samples_total{job="jaeger"}', NAME)
-    assert unknown('loki_discarded_samples_total{job="loki", cause="x"}', NAME)
-    assert unknown('loki_request_duration_seconds_count{status_code=~"6.."}', NAME)
+        assert unknown([page.read_text()], exposed(), NAME) == set(), page
+    for wrong in (
+        "otelcol_exporter_sent_spans",
+        'loki_discarded_samples_total{job="jaeger"}',
+        'loki_discarded_samples_total{job="loki", cause="x"}',
+        'loki_request_duration_seconds_count{status_code=~"6.."}',
+    ):
+        assert unknown([wrong], exposed(), NAME), wrong
 
 
 def test_cases_have_the_labels_that_are_shown() -> None:
@@ -62,8 +66,8 @@ def test_cases_have_the_labels_that_are_shown() -> None:
         name, _, inside = series.partition("{")
         labels = {label: value for label, _, value in MATCHER.findall(inside)}
         if NAME.fullmatch(name) and labels["job"] != STRANGER["job"]:
-            own = labels.keys() - OF_TARGETS
-            assert own in [each.keys() for each in exposed(labels["job"])[name]], series
+            shown = [each.keys() - OF_TARGETS for each in exposed(labels["job"])[name]]
+            assert labels.keys() - OF_TARGETS in shown, series
             checked.add(name)
     assert checked == set().union(*(NAME.findall(rule["expr"]) for rule in OBSERVER_RULES))
 

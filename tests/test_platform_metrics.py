@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 import manifests
+from expressions import unknown
 from manifests import OVERLAYS, ROOT, Object, admitted, one, render_with
 from platform_cases import PLATFORM
 from promtool import RULE_FILES
 from scraping import Prometheus
 from servers import until
-from shown import MATCHER, OF_TARGETS, exposed, unknown
+from shown import MATCHER, OF_TARGETS, exposed
 from sources import NAMESPACE, SCRAPED, Shown, add_jobs, platform_jobs, showing
 
 NAME = re.compile(r"\b(?:kube|kubelet|certmanager)_\w+")
@@ -29,7 +30,7 @@ PAGES = [ROOT / f"docs/runbooks/{rule['alert']}.md" for rule in PLATFORM_RULES i
 @pytest.mark.parametrize("rule", PLATFORM_RULES, ids=lambda rule: rule.get("alert", "recorded"))
 def test_rules_ask_for_what_is_shown(rule: Object) -> None:
     """Each name and value is one that is shown, and each label that it joins by is one of it."""
-    assert unknown(rule["expr"], NAME) == set()
+    assert unknown([rule["expr"]], exposed(), NAME) == set()
     shown = {name: labels[0].keys() for name, labels in exposed().items()}
     labels = set().union(*(shown[name] for name in NAME.findall(rule["expr"])), {"namespace"})
     for inside in re.findall(r"\b(?:by|on) \(([\w, ]*)\)", rule["expr"]):
@@ -42,9 +43,9 @@ def test_rules_ask_for_what_is_shown(rule: Object) -> None:
 def test_pages_ask_for_what_is_shown() -> None:
     """So do the runbooks; a name or a value of another version is seen."""
     for page in PAGES:
-        assert unknown(page.read_text(), NAME) == set(), page
-    assert unknown("kube_job_status_broken", NAME) == {"kube_job_status_broken"}
-    assert unknown('kube_job_failed{condition="yes"}', NAME) == {"kube_job_failed: condition=yes"}
+        assert unknown([page.read_text()], exposed(), NAME) == set(), page
+    for wrong in ("kube_job_status_broken", 'kube_job_failed{condition="yes"}'):
+        assert unknown([wrong], exposed(), NAME), wrong
 
 
 def test_cases_have_the_labels_that_are_shown() -> None:
@@ -107,7 +108,7 @@ def test_what_is_scraped_and_what_fires(prometheus: Prometheus) -> None:
     assert "certmanager_controller_sync_call_count" not in seen
     for name, series in exposed().items():
         for labels in seen.get(name, []):
-            own = {key: value for key, value in labels.items() if key not in {"job", "instance"}}
+            own = {key: value for key, value in labels.items() if key != "instance"}
             assert {**own, "node": ""} in [{**each, "node": ""} for each in series], name
             assert labels["namespace"] == NAMESPACE
 

@@ -15,7 +15,7 @@ import yaml
 
 from conftest import Serve
 from databases import create_migrated
-from expressions import SELECTOR, Seen, unknown
+from expressions import NAMES, Seen, unknown
 from manifests import one, render_with
 from prometheus_cases import PROMETHEUS
 from promtool import RULE_FILES
@@ -145,7 +145,7 @@ def assert_a_replica_has_no_more_series(seen: Seen) -> None:
 
 def assert_a_renamed_metric_is_seen(seen: Seen) -> None:
     """Fail unless each metric that a rule asks for is missed where the service calls it another."""
-    asked = {found["name"] for text in told() for found in SELECTOR.finditer(text)}
+    asked = {name for text in told() for name in NAMES.findall(text)}
     for name in asked - RECORDED:
         without = {other: series for other, series in seen.items() if other != name}
         assert name in unknown(told(), without), name
