@@ -53,7 +53,8 @@ NOTE: Final = (
     "Drawn from monitoring/grafana/dashboards/{name}.json with the answers of a real Prometheus; "
     "not a screenshot of Grafana. 2:30 minutes of load on two replicas, scraped each 0.5 s. Redis "
     "hung at 0:45 for 8 s, PostgreSQL was stopped at 1:20 for 5 s, one replica was started anew at "
-    "1:55. What Kubernetes says of pods and volumes is a recording: tests/exposed."
+    "1:55. What Kubernetes says of pods and volumes is a recording, the certificate an example: "
+    "tests/exposed."
 )
 
 RECORDED: Final = 1.69566e9

@@ -13,7 +13,7 @@ GRAFANA = ROOT / "monitoring/grafana"
 DASHBOARDS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in sorted((GRAFANA / "dashboards").iterdir())
 }
-KUBERNETES = re.compile(r"\b(?:kube_|credenza:volume_)")
+KUBERNETES = re.compile(r"\b(?:kube_|certmanager_|credenza:volume_)")
 """In a query for what Kubernetes says, also as a rule has recorded it."""
 
 LABEL = re.compile(r"\{\{(\w+)\}\}")

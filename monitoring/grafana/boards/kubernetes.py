@@ -1,4 +1,4 @@
-"""What Kubernetes says: of replicas that are wanted, pods, the autoscaler, volumes and backups.
+"""What Kubernetes says: of replicas, pods, the autoscaler, volumes, backups and certificates.
 
 All of it is scraped by the components cluster-metrics and kubelet-metrics. Bounds are those of the
 rules: targets.yml.
@@ -16,6 +16,7 @@ VOLUME_FULL: Final = 0.05
 VOLUME_LOW: Final = 0.2
 RESTARTS_LIMIT: Final = 3
 BACKUP_AGE: Final = 36 * 3600
+CERTIFICATE_LOW: Final = 14 * 86400
 
 DEPLOYMENT: Final = "namespace, deployment"
 STATEFUL_SET: Final = "namespace, statefulset"
@@ -35,6 +36,7 @@ DESIRED: Final = objects(AUTOSCALER, "kube_horizontalpodautoscaler_status_desire
 MAXIMUM: Final = objects(AUTOSCALER, "kube_horizontalpodautoscaler_spec_max_replicas")
 RESTARTS: Final = objects(CONTAINER, "kube_pod_container_status_restarts_total", POD, grown="1h")
 FREE: Final = objects("namespace, persistentvolumeclaim", "credenza:volume_free:ratio")
+EXPIRY: Final = objects("namespace, name", "certmanager_certificate_expiration_timestamp_seconds")
 BACKUP: Final = objects("namespace", "kube_cronjob_status_last_successful_time", 'cronjob="backup"')
 
 
@@ -164,7 +166,6 @@ KUBERNETES: Final = row(
         "none",
         (_reason("waiting"), "{{pod}} {{container}} waits: {{reason}}"),
         (_reason("last_terminated"), "{{pod}} {{container}} ended: {{reason}}"),
-        width=12,
     ),
     graph(
         "Free share of volumes",
@@ -173,6 +174,15 @@ KUBERNETES: Final = row(
         "percentunit",
         (f"min by (persistentvolumeclaim) ({FREE})", "{{persistentvolumeclaim}}"),
         top=1,
-        width=12,
+    ),
+    graph(
+        "Time left of certificates",
+        "How long each certificate that cert-manager looks after is still good. Less than 14 days "
+        "are an alert: its renewal has failed. Without cert-manager, or without the component "
+        "cluster-metrics, it is empty.",
+        "s",
+        (f"min by (name) ({EXPIRY} - time())", "{{name}}"),
+        limit=CERTIFICATE_LOW,
+        below=True,
     ),
 )

@@ -176,7 +176,7 @@ BOARD: Final = board(
     "Which replicas are there, since when and in which version, what they have under way, and how "
     "much memory and processor time they use: that is what the processes say of themselves. The "
     "last row is what Kubernetes says of all that runs in the namespace. It needs the components "
-    "cluster-metrics (replicas wanted, pods, restarts, autoscaler, backups) and kubelet-metrics "
-    "(volumes), and is empty without them.",
+    "cluster-metrics (replicas wanted, pods, restarts, autoscaler, backups, certificates) and "
+    "kubelet-metrics (volumes), and is empty without them.",
     *(NOW, LIFE, WORK, RESOURCES, kubernetes.KUBERNETES),
 )
