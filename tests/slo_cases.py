@@ -71,6 +71,7 @@ NOTHING_SPENT = {
         f"count(credenza:slo_errors:ratio_rate{window} == 0)": 5.0
         for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
     },
+    "count(credenza:slo_requests:rate5m == 0)": 5.0,
     "count(credenza:slo_failures:rate5m == 0)": 5.0,
     'count(credenza:slo_failures:rate5m{job="credenza", namespace="credenza-prod"})': 5.0,
     "count(credenza:slo_budget_left:ratio30d == 1)": 5.0,
