@@ -1,8 +1,9 @@
-"""The operators under drill, in a namespace of their own: Sealed Secrets and External Secrets.
+"""The operators under drill, in a namespace of their own: of secrets, and Prometheus's.
 
-Their definitions and programs come from their Go modules, so that Go is needed, and `kubeseal`,
-`sealed-secrets-controller` and `external-secrets` on PATH (`go install`, or where a module forbids
-that `go build` in its folder). Each runs in a pod, with the rights of a ServiceAccount of its own.
+Their definitions and programs come from their Go modules, so that Go is needed, and on PATH
+`kubeseal`, `sealed-secrets-controller`, `external-secrets`, `prometheus-operator` (the module's
+cmd/operator) and `prometheus-config-reloader` (`go install`, or where a module forbids that
+`go build` in its folder). Each runs in a pod, with the rights of a ServiceAccount of its own.
 """
 
 import json
@@ -74,7 +75,7 @@ class Operator:
 
     def start(self, *args: str) -> None:
         """Install its definitions and run it, with these arguments from now on."""
-        image = self._image()
+        image = image_of(self.name, self.version)
         folder = json.loads(run("go", "mod", "download", "-json", self.module))["Dir"]
         definitions = str(Path(folder) / self.definitions)
         PLACE.kubectl("apply", "--server-side", "--force-conflicts", "--filename", definitions)
@@ -96,23 +97,29 @@ class Operator:
             for kind in ("clusterrolebinding", "clusterrole"):
                 PLACE.kubectl("delete", kind, f"drill-{self.name}", "--ignore-not-found")
 
-    def _image(self) -> str:
-        """Bring an image of nothing but the program to the nodes."""
-        image = f"drill/{self.name}:{self.module.rpartition('@')[2]}"
-        with TemporaryDirectory() as folder:
-            shutil.copy(need(self.name), Path(folder, "program"))
-            text = 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'
-            Path(folder, "Dockerfile").write_text(text)
-            run("docker", "build", "--tag", image, folder)
-        load_image(image)
-        return image
+    @property
+    def version(self) -> str:
+        """The module's version."""
+        return self.module.rpartition("@")[2]
+
+
+def image_of(program: str, version: str) -> str:
+    """Bring an image of nothing but a program, in /bin, to the nodes; return its name."""
+    image = f"drill/{program}:{version}"
+    with TemporaryDirectory() as folder:
+        shutil.copy(need(program), folder)
+        text = f'FROM scratch\nCOPY {program} /bin/{program}\nENTRYPOINT ["/bin/{program}"]\n'
+        Path(folder, "Dockerfile").write_text(text)
+        run("docker", "build", "--tag", image, folder)
+    load_image(image)
+    return image
 
 
 def need(program: str) -> str:
     """Return where a program is; without it the drill is skipped."""
     found = shutil.which(program)
     if found is None:
-        pytest.skip(f"needs {program} on PATH: docs/how-to/secrets.md says where it comes from")
+        pytest.skip(f"needs {program} on PATH: drills/operators.py says where it comes from")
     return found
 
 
@@ -149,5 +156,32 @@ EXTERNAL: Final = Operator(
             "verbs": ["get", "list", "watch"],
         },
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+    ],
+)
+PROMETHEUS: Final = Operator(
+    name="prometheus-operator",
+    module="github.com/prometheus-operator/prometheus-operator@v0.85.0",
+    definitions="example/prometheus-operator-crd",
+    scope="ClusterRole",
+    rules=[
+        {"apiGroups": ["monitoring.coreos.com"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"]},
+        {
+            "apiGroups": [""],
+            "resources": ["services", "services/finalizers", "endpoints", "events"],
+            "verbs": ["get", "create", "update", "delete", "patch"],
+        },
+        {
+            "apiGroups": [""],
+            "resources": ["nodes", "namespaces"],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["storage.k8s.io"],
+            "resources": ["storageclasses"],
+            "verbs": ["get"],
+        },
     ],
 )

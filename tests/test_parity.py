@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ NODE_PORTS = tuple(
     )
     for value in (f'{name}.type="NodePort"', f"{name}.nodePort={port}")
 )
+OPERATED = "prometheusOperator.enabled=true"
 COMPONENTS = {
     ("nodeport", "staging"): NODE_PORTS,
     ("nodeport", "prod"): NODE_PORTS,
@@ -44,7 +46,7 @@ COMPONENTS = {
     ("backup", "prod"): ("backup.enabled=true",),
     ("cloudnativepg", "prod"): ("cloudnativepg.enabled=true",),
     ("custom-metrics-hpa", "staging"): ("autoscaling.requestsPerSecond=100",),
-    ("prometheus-operator", "dev"): ("prometheusOperator.enabled=true",),
+    ("prometheus-operator", "dev"): (OPERATED,),
     ("cluster-metrics", "dev"): ("clusterMetrics.enabled=true",),
     ("cluster-metrics", "prod"): ("clusterMetrics.enabled=true",),
     ("kubelet-metrics", "staging"): ("kubeletMetrics.enabled=true",),
@@ -222,13 +224,27 @@ def test_collectors_on_nodes_are_the_same(environment: str) -> None:
     assert rest == template(environment, "logs.enabled=true")
 
 
+def test_who_asks_collectors_on_nodes_is_the_same(tmp_path: Path) -> None:
+    """An operator's Prometheus is let into the namespace beside, by the component there."""
+    page = (ROOT / "docs/how-to/observe.md").read_text()
+    found = re.search(r"```yaml\n(namespace: credenza-prod-logs\n.*?)```", page, re.DOTALL)
+    assert found
+    text = found[1].replace("../..", os.path.relpath(ROOT / "k8s", tmp_path))
+    (tmp_path / "kustomization.yaml").write_text(text)
+    kustomized = load(kustomize(tmp_path))
+    charted = template("prod", "logs.enabled=true", "nodeLogs.enabled=true", OPERATED)
+    beside = [each for each in charted if each["metadata"]["namespace"] == "credenza-prod-logs"]
+    assert one(kustomized, "NetworkPolicy", "node-logs-from-operator")
+    assert differences(kustomized, beside) == []
+
+
 def test_rules_can_be_left_to_another_environment() -> None:
     """By the chart's value, and by the patch that the page has: a shared Prometheus needs one."""
     page = (ROOT / "docs/how-to/production.md").read_text()
     found = re.search(r"```yaml\n(patches:\n.*?)```", page, re.DOTALL)
     assert found
     ours = render_with("prometheus-operator", "dev", patches=f"namespace: credenza-dev\n{found[1]}")
-    theirs = template("dev", "prometheusOperator.enabled=true", "prometheusOperator.rules=false")
+    theirs = template("dev", OPERATED, "prometheusOperator.rules=false")
     assert differences(ours, theirs) == []
     assert not [each for each in ours if each["kind"] == "PrometheusRule"]
     assert one(ours, "PodMonitor", "credenza")
