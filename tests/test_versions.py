@@ -194,6 +194,41 @@ async def test_a_clock_that_went_back_takes_no_version_again(rival: Rival, colle
     assert (await rival.client.put(path, json=2)).json()["version"] == AHEAD + 3
 
 
+@pytest.mark.parametrize("how", ["PUT", "PUT if-match", "PATCH", "import"])
+async def test_times_of_change_do_not_go_back(rival: Rival, collection: str, how: str) -> None:
+    """After a writer whose clock is ahead, another one's change is not older than what it changes.
+
+    A client that has the former one's date would be told that nothing has changed since.
+    """
+    base, method, _, condition = f"/v1/data/{collection}", *how.partition(" ")
+    first = await rival.client.put(f"{base}/a", json={})
+    ahead = "UPDATE documents SET updated_at = updated_at + interval '1 hour' WHERE collection = $1"
+    await rival.raw.execute(ahead, collection)
+    seen = (await rival.client.get(f"{base}/a")).json()["updated_at"]
+    if how == "import":
+        changed = await rival.client.post(
+            f"{base}/_import?view=document&on_conflict=replace",
+            content=b'{"id":"a","data":{"n":1}}',
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+    else:
+        headers = {"If-Match": first.headers["ETag"]} if condition else {}
+        changed = await rival.client.request(method, f"{base}/a", json={"n": 1}, headers=headers)
+    assert changed.status_code == 200
+    found = (await rival.client.get(f"{base}/a")).json()
+    assert (found["data"], found["updated_at"]) == ({"n": 1}, seen)
+
+
+async def test_settings_do_not_go_back_either(rival: Rival, collection: str) -> None:
+    """A collection's time of change is not older than the one before."""
+    path = f"/v1/collections/{collection}"
+    await rival.client.put(path, json={})
+    ahead = "UPDATE collections SET updated_at = 'infinity' WHERE collection = $1"
+    await rival.raw.execute(ahead.replace("infinity", "2100-01-01T00:00:00Z"), collection)
+    changed = await rival.client.put(path, json={"cache_ttl": 1})
+    assert changed.json()["updated_at"].startswith("2100-01-01")
+
+
 async def test_a_collection_made_again_shows_nothing_of_before(
     rival: Rival, collection: str
 ) -> None:

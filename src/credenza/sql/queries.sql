@@ -78,7 +78,7 @@ WITH lines AS (
         created_at = CASE
             WHEN documents.data IS NULL OR documents.incarnation <> collections.incarnation
             THEN $3::timestamptz ELSE documents.created_at END,
-        updated_at = $3::timestamptz,
+        updated_at = greatest(documents.updated_at, $3::timestamptz),
         data = lines.data::jsonb
     FROM collections, lines, held
     WHERE documents.collection = $1 AND documents.id = ANY ($4::text[])
@@ -131,7 +131,7 @@ WITH written AS (
         created_at = CASE
             WHEN documents.data IS NULL OR documents.incarnation <> excluded.incarnation
             THEN excluded.created_at ELSE documents.created_at END,
-        updated_at = excluded.updated_at,
+        updated_at = greatest(documents.updated_at, excluded.updated_at),
         data = excluded.data
     WHERE documents.incarnation < excluded.incarnation
        OR (documents.incarnation = excluded.incarnation
@@ -153,8 +153,8 @@ SELECT written.* FROM written;
 -- $7 versions that must not be there, $8 the writer's slot.
 WITH written AS (
     UPDATE documents
-    SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
-        data = $5::text::jsonb
+    SET version = greatest(documents.version + 1, $3::bigint),
+        updated_at = greatest(documents.updated_at, $4::timestamptz), data = $5::text::jsonb
     WHERE documents.collection = $1 AND documents.id = $2
       AND documents.data IS NOT NULL
       AND documents.incarnation =
@@ -186,8 +186,8 @@ FOR UPDATE;
 -- $7 must not have changed at or after, $8 the writer's slot.
 WITH written AS (
     UPDATE documents
-    SET version = greatest(documents.version + 1, $3::bigint), updated_at = $4::timestamptz,
-        data = NULL
+    SET version = greatest(documents.version + 1, $3::bigint),
+        updated_at = greatest(documents.updated_at, $4::timestamptz), data = NULL
     WHERE documents.collection = $1 AND documents.id = $2
       AND documents.data IS NOT NULL
       AND documents.incarnation =
@@ -214,8 +214,8 @@ WITH held AS (
     FOR UPDATE SKIP LOCKED
 ), written AS (
     UPDATE documents
-    SET version = greatest(documents.version + 1, $2::bigint), updated_at = $3::timestamptz,
-        data = NULL
+    SET version = greatest(documents.version + 1, $2::bigint),
+        updated_at = greatest(documents.updated_at, $3::timestamptz), data = NULL
     FROM collections, held,
          unnest($4::text[], $5::text[], $6::text[], $7::text[])
              AS lines (id, wanted, unwanted, changed_before)
@@ -265,7 +265,7 @@ WITH stored AS (
     SET incarnation = excluded.incarnation,
         version = greatest(documents.version, excluded.version) + 1,
         created_at = excluded.created_at,
-        updated_at = excluded.updated_at,
+        updated_at = greatest(documents.updated_at, excluded.updated_at),
         data = excluded.data
     WHERE documents.incarnation < excluded.incarnation
        OR (documents.incarnation = excluded.incarnation
@@ -331,7 +331,8 @@ SELECT $1, $2::bigint, $2::bigint, $3::timestamptz, $3::timestamptz, '{}'::jsonb
 ON CONFLICT (collection) DO UPDATE
 SET incarnation = greatest(collections.version + 1, excluded.version),
     version = greatest(collections.version + 1, excluded.version),
-    created_at = excluded.created_at, updated_at = excluded.updated_at,
+    created_at = excluded.created_at,
+    updated_at = greatest(collections.updated_at, excluded.updated_at),
     settings = excluded.settings
 WHERE collections.settings IS NULL
 RETURNING collections.version;
@@ -340,8 +341,8 @@ RETURNING collections.version;
 -- $5 versions of which one must be there (If-Match; NULL: any), $6 versions that must not be there,
 -- $7 must not have changed at or after.
 UPDATE collections
-SET version = greatest(collections.version + 1, $2::bigint), updated_at = $3::timestamptz,
-    settings = $4::text::jsonb
+SET version = greatest(collections.version + 1, $2::bigint),
+    updated_at = greatest(collections.updated_at, $3::timestamptz), settings = $4::text::jsonb
 WHERE collections.collection = $1 AND collections.settings IS NOT NULL
   AND ($5::text[] IS NULL OR collections.version = ANY ($5::text[]::bigint[]))
   AND ($6::text[] IS NULL OR collections.version <> ALL ($6::text[]::bigint[]))
