@@ -146,6 +146,20 @@ async def test_those_who_start_at_once_migrate_once(postgres: Postgres) -> None:
     assert count_creations(postgres, name) == 1
 
 
+async def test_a_time_out_of_the_service_is_not_for_migrations(postgres: Postgres) -> None:
+    """Who waits for another one's migration may wait longer than a statement of the service."""
+    name = await create_database(postgres)
+    async with connected(postgres, name) as connection:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute(f"ALTER DATABASE {name} SET statement_timeout = '100ms'")
+            process = migrate(postgres.database(name))
+            await blocked(connection)
+            await asyncio.sleep(0.5)
+        _, faults = await asyncio.to_thread(process.communicate, timeout=60)
+    assert process.returncode == 0, faults
+
+
 async def test_nothing_to_do_costs_one_select(postgres: Postgres) -> None:
     """A database at the newest revision is asked for it and nothing else."""
     name = await create_migrated(postgres)

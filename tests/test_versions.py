@@ -322,3 +322,25 @@ async def test_what_nobody_can_see_goes_by_itself_in_batches(
     assert not await rival.raw.fetchval(
         "SELECT count(*) FROM collections WHERE collection = $1 AND NOT purged", collection
     )
+
+
+async def test_a_collection_that_is_held_keeps_no_other_from_being_cleaned(
+    rival: Rival, collection: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds a row of a deleted collection; the rows of one whose name comes later go."""
+    later = f"{collection}-later"
+    for name in (collection, later):
+        await rival.client.put(f"/v1/data/{name}/a", json=1)
+    monkeypatch.setattr(upkeep, "REAP_SECONDS", 0.1)
+    url = postgres.database(await rival.raw.fetchval("SELECT current_database()"))
+    async with rival.raw.transaction():
+        await rival.raw.execute(
+            "SELECT FROM documents WHERE collection = $1 FOR UPDATE", collection
+        )
+        for name in (collection, later):
+            await rival.client.delete(f"/v1/collections/{name}", headers={"If-Match": "*"})
+        async with Service(Settings(query_timeout=0.5), url=url).running():
+            async with asyncio.timeout(PATIENCE):
+                while await count_rows(rival.raw, later):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0.05)
+        assert await count_rows(rival.raw, collection) == 1

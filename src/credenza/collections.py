@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
+import structlog
 
 from credenza import errors, query, wire
 from credenza.cache import Cache, Entry, Key
@@ -26,6 +27,8 @@ from credenza.telemetry import Metrics, count_statement
 from credenza.writes import Writes
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 TOMBSTONE_LIFE: Final = timedelta(hours=24)
 """How long a deleted document's version is remembered."""
@@ -212,12 +215,18 @@ class Collections:
             raise
 
     async def reap(self, now: datetime) -> None:
-        """Delete tombstones that are old enough, and what deleted collections have left."""
+        """Delete tombstones that are old enough, and what deleted collections have left.
+
+        One collection that takes too long, as where somebody holds its rows, keeps no other back.
+        """
         async for name in self._store.names():
-            while await self._store.purge(name):
-                pass
-            while await self._store.reap(name, now - TOMBSTONE_LIFE):
-                pass
+            try:
+                while await self._store.purge(name):
+                    pass
+                while await self._store.reap(name, now - TOMBSTONE_LIFE):
+                    pass
+            except errors.QueryTooExpensive as problem:
+                log.warning("upkeep failed", detail=problem.detail)
 
     async def _remembered(self, name: str) -> Collection | None:
         known = self._memo.get(name)

@@ -94,7 +94,11 @@ async def _run(settings: Settings, url: str, to: str | None) -> str:
 
 
 def _run_locked(connection: Connection, to: str | None) -> str:
-    """Run the revisions in one transaction; who waited for the lock looks again."""
+    """Run the revisions in one transaction; who waited for the lock looks again.
+
+    What takes long may: a time-out that the role has is for the service.
+    """
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
     current = MigrationContext.configure(connection).get_current_revision()
     if _is_reached(current, to):
