@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from collectors import Collector, collecting
@@ -23,6 +24,9 @@ from test_metrics import scraped, value
 EXPORT = "/data/_export"
 MEBIBYTES = 16
 """Of documents: more than sockets hold."""
+
+PAGE_BYTES = 4_000_000
+ABANDONED = 40
 
 Large = tuple[Running, Collector, str]
 
@@ -52,10 +56,10 @@ def port(service: Running) -> int:
 
 
 @contextmanager
-def exporting(service: Running) -> Iterator[socket.socket]:
-    """Ask for an export, and read what comes first."""
+def asked(service: Running, path: str = EXPORT) -> Iterator[socket.socket]:
+    """Ask for something large, and read what comes first."""
     with socket.create_connection(("127.0.0.1", port(service)), timeout=20) as connection:
-        connection.sendall(f"GET {EXPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         yield connection
 
@@ -89,17 +93,35 @@ def told(large: Large, why: str, status: str) -> None:
 
 def test_who_does_not_read_on(large: Large) -> None:
     """After BODY_TIMEOUT the answer breaks off: not a failure of the service."""
-    with exporting(large[0]):
+    with asked(large[0]):
         told(large, "unread", "4xx")
     assert '"event":"failed"' not in large[0].log()
 
 
 def test_who_leaves(large: Large) -> None:
     """A client that closes its connection amid an answer."""
-    with exporting(large[0]):
+    with asked(large[0]):
         pass
     told(large, "unread", "4xx")
     assert '"event":"failed"' not in large[0].log()
+
+
+@pytest.mark.parametrize("path", ["/data?limit=1000", EXPORT])
+def test_what_was_for_who_left_is_not_kept(large: Large, path: str) -> None:
+    """Clients that give up again and again cost no memory: what they were to get goes with them."""
+    service = large[0]
+    process, route = psutil.Process(service.process.pid), path.partition("?")[0]
+
+    def leave(number: int) -> int:
+        ended = len(lines(service, route)) + number
+        for _ in range(number):
+            with asked(service, path):
+                time.sleep(0.1)  # until buffers are full
+        until(lambda: len(lines(service, route)) == ended, "all are over")
+        return int(process.memory_info().rss)
+
+    before = leave(5)
+    assert leave(ABANDONED) - before < ABANDONED * PAGE_BYTES / 4
 
 
 def test_a_database_that_is_lost(large: Large, postgres: Postgres) -> None:
@@ -111,7 +133,7 @@ def test_a_database_that_is_lost(large: Large, postgres: Postgres) -> None:
         async with connected(postgres, name) as connection:
             await connection.execute(f"{end} AND datname = current_database()")
 
-    with exporting(service) as connection:
+    with asked(service) as connection:
         asyncio.run(lose())
         rest = b"".join(iter(lambda: connection.recv(1 << 20), b""))
     assert not rest.endswith(b"0\r\n\r\n")

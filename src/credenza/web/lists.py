@@ -1,13 +1,10 @@
 """Many documents: pages, exports and imports; below `/data` and `/v1/data/{collection}` alike."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from credenza import errors, query, wire
 from credenza.exports import Exports
@@ -15,17 +12,18 @@ from credenza.lists import Lists, Page
 from credenza.pages import Asked, Pages
 from credenza.transfer import Imports, OnConflict, Plan
 from credenza.web import openapi
-from credenza.web.answers import Answer, Headers, as_json, caching, collection_of, shows_data
+from credenza.web.answers import Answer, as_json, caching, collection_of, shows_data
 from credenza.web.bodies import NDJSON_TYPES, Bodies
 from credenza.web.conditional import known_tags
 from credenza.web.fields import fields_of
+from credenza.web.parts import Parts, in_parts
 
 NDJSON: Final = NDJSON_TYPES[0]
 SAFE: Final = "$,.:()*!-_~"
 """Characters that need no escape in a query and make links readable (RFC 3986 §3.4)."""
 
 MAX_PARAMETERS: Final = 200
-PART_BYTES: Final = 256 * 1024
+NOT_STORED: Final = (b"cache-control", b"no-store")
 
 Pairs = list[tuple[str, str]]
 Part = dict[str, Any]
@@ -65,7 +63,7 @@ class ListEndpoints:
             return Answer(304, headers)
         if shown.following:
             headers.append((b"link", f'<{shown.following}>; rel="next"'.encode()))
-        return _in_parts(shown.body, headers)
+        return in_parts(shown.body, headers)
 
     async def export(self, request: Request) -> Response:
         """Answer with all documents, a line each, as they are read."""
@@ -77,7 +75,7 @@ class ListEndpoints:
         wanted = query.parse(pairs)
         lines = self._exports.lines(collection_of(request), wanted)
         first = await anext(lines, b"")  # a query that fails is refused before the answer begins
-        return _Export(first, lines)
+        return Parts([NOT_STORED, (b"content-type", NDJSON.encode())], first, lines)
 
     async def import_(self, request: Request) -> Response:
         """Store each line of the body as a document; a bare value unless `view=document`."""
@@ -87,48 +85,6 @@ class ListEndpoints:
             on_conflict=_on_conflict(request),
         )
         return as_json(await self._imports.run(plan, self._bodies.lines(request)))
-
-
-def _in_parts(body: bytes, headers: Headers) -> Response:
-    """Answer with a page; a large one in parts, so that who does not read it holds one of them."""
-    answer = Answer(200, headers, body)
-    if len(body) <= PART_BYTES:
-        return answer
-    parts = StreamingResponse(_each(_parts(body)))
-    parts.raw_headers = answer.raw_headers
-    return parts
-
-
-async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
-class _Export(StreamingResponse):
-    """Lines in parts; however it ends, the export ends with it."""
-
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(
-            _after(first, rest), headers={"Cache-Control": "no-store"}, media_type=NDJSON
-        )
-        self._rest = rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._rest):
-            await super().__call__(scope, receive, send)
-
-
-async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines in parts that also a slow client takes in time."""
-    for part in _parts(first):
-        yield part
-    async for lines in rest:
-        for part in _parts(lines):
-            yield part
-
-
-def _parts(body: bytes) -> Iterator[bytes]:
-    return (body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES))
 
 
 def _pairs(request: Request) -> Pairs:
