@@ -14,8 +14,8 @@ import pytest
 
 from answers import exact
 from conftest import Serve
-from databases import create_migrated
-from servers import Postgres
+from databases import create_migrated, statements
+from servers import Postgres, until
 from service import Running
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
@@ -222,6 +222,40 @@ def test_too_many_requests_at_once_are_turned_away(serve: Serve) -> None:
         assert client.get("/data").status_code == 200
         counted = 'credenza_requests_refused_total{reason="requests"} 1.0'
         assert counted in client.get("/metrics").text
+
+
+async def test_probes_are_no_load(serve: Serve, postgres: Postgres) -> None:
+    """However many ask for its health, others are served, and the database is asked once."""
+    name = await create_migrated(postgres)
+    running = serve(database_url=postgres.database(name), max_in_flight=2)
+    port = int(running.url.rsplit(":", 1)[1])
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    before = pings(postgres, name)
+    postgres.pause()
+    try:
+        probes = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(100)]
+        for probe in probes:
+            probe.sendall(head)
+        with running.client() as client:
+            until(lambda: in_flight(client) >= 100, "probes that wait")
+            assert client.get("/v1").status_code == 200
+    finally:
+        postgres.resume()
+    for probe in probes:
+        assert probe.recv(1024).startswith(b"HTTP/1.1 200")
+        probe.close()
+    assert pings(postgres, name) - before < 10
+
+
+def pings(postgres: Postgres, name: str) -> int:
+    """Return how often a database was asked for a sign of life."""
+    return statements(postgres, name).count("select 1")
+
+
+def in_flight(client: httpx2.Client) -> float:
+    """Return how many requests were under way a moment ago."""
+    found = client.get("/metrics").text
+    return float(found.partition("\ncredenza_requests_in_flight ")[2].partition("\n")[0])
 
 
 def test_bodies_that_never_come_are_given_up(serve: Serve) -> None:

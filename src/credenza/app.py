@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -47,6 +48,7 @@ class Service:
     def __init__(self, settings: Settings, *, url: str) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
+        self._checking: asyncio.Task[wire.Check] | None = None
         self.metrics = Metrics(aggregated=settings.workers > 1)
         self.tracing = Tracing(settings)
         self.records = Records(self.metrics, level=settings.log_level, as_json=settings.logs_json)
@@ -99,7 +101,15 @@ class Service:
             await asyncio.to_thread(self.tracing.close)
 
     async def check_database(self) -> wire.Check:
-        """Return the state of the database; and of its schema, until that was found to be right."""
+        """Return the state of the database; and of its schema, until that was found to be right.
+
+        However many ask at once, the database is asked once: probes have no token and no limit.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_database(), context=Context())
+        return await asyncio.shield(self._checking)
+
+    async def _check_database(self) -> wire.Check:
         wrong = None
         try:
             if self.lifecycle.started:

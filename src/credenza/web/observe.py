@@ -73,6 +73,8 @@ class Observe:
         self._tracing = tracing
         self._access = Access(settings)
         self._max_in_flight = settings.max_in_flight
+        self._admitted = 0
+        """Requests under way, but for probes and what was refused: nobody needs a token for those."""
         self._patience = Patience(settings.body_timeout)
         self._refused = metrics.refused["requests"]
         self._lifecycle = lifecycle
@@ -97,10 +99,12 @@ class Observe:
         request_id = _request_id(fields)
         answer = [*answer, (b"x-request-id", request_id.encode()), NO_SNIFF, _near_status(int(ttl))]
         self._lifecycle.enter()
+        self._admitted += 1
         try:
             await send({"type": START, "status": status, "headers": answer})
             await send({"type": BODY, "body": body if scope["method"] == "GET" else b""})
         finally:
+            self._admitted -= 1
             self._lifecycle.leave()
             seen = self._records.seen(scope["method"], route, status, NEAR, 0)
             self._records.add((seen, request_id, 0, len(body), started, perf_counter(), traced))
@@ -111,7 +115,7 @@ class Observe:
         """Return what the near cache answers, if nothing stands against it."""
         if (
             self._lifecycle.draining
-            or self._lifecycle.in_flight >= self._max_in_flight
+            or self._admitted >= self._max_in_flight
             or not self._access.lets_in(scope["method"], fields)
         ):
             return None
@@ -120,8 +124,9 @@ class Observe:
     async def _serve(self, scope: Scope, exchange: "Exchange") -> None:
         """Serve what takes more than that."""
         self._lifecycle.enter()
+        counts = False
         try:
-            self._admit(scope, exchange.fields)
+            counts = self._admit(scope, exchange.fields)
             keep(scope, exchange.fields, exchange.request_id)
             begin_trace(exchange)
             if exchange.traced is not None:
@@ -139,17 +144,23 @@ class Observe:
             elif not exchange.is_whole:
                 raise
         finally:
+            self._admitted -= counts
             self._lifecycle.leave()
             self._record(scope, exchange)
 
-    def _admit(self, scope: Scope, fields: Fields) -> None:
-        """Raise the problem that stands against serving a request, before its body is read."""
+    def _admit(self, scope: Scope, fields: Fields) -> bool:
+        """Return whether a request counts towards the limit from now on.
+
+        Raise the problem that stands against serving it, before its body is read.
+        """
         if scope["path"].startswith(PROBES):
-            return
+            return False
         self._access.check(scope["method"], fields)
-        if self._lifecycle.in_flight > self._max_in_flight:
+        if self._admitted >= self._max_in_flight:
             self._refused.inc()
             raise errors.Overloaded(f"{self._max_in_flight} requests are under way.")
+        self._admitted += 1
+        return True
 
     async def _refuse(self, scope: Scope, exchange: "Exchange", error: Exception) -> None:
         problem = error if isinstance(error, errors.Problem) else errors.Internal()
