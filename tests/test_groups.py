@@ -14,7 +14,7 @@ from credenza import errors
 from credenza.app import Service
 from credenza.conditions import NONE
 from credenza.grouped import PARALLEL
-from credenza.groups import MAX_MEMBERS, Groups
+from credenza.groups import MAX_MEMBERS, MAX_WEIGHT, Groups
 from credenza.settings import Settings
 from credenza.store import READERS
 from credenza.telemetry import Metrics
@@ -31,13 +31,20 @@ CLIENTS = 40
 class Work:
     """Doubles numbers in groups, and remembers them; 13 fails its group, 4 itself alone."""
 
-    def __init__(self, parallel: int, subject: Callable[[int], Hashable] | None = None) -> None:
+    def __init__(
+        self,
+        parallel: int,
+        subject: Callable[[int], Hashable] | None = None,
+        weight: Callable[[int], int] | None = None,
+    ) -> None:
         self.groups: list[list[int]] = []
         self.keys: list[str] = []
         self.most = self._now = 0
         self.metrics = Metrics()
         series = self.metrics.groups["read"]
-        self.queue = Groups(self._run, parallel=parallel, series=series, subject=subject)
+        self.queue = Groups(
+            self._run, parallel=parallel, series=series, subject=subject, weight=weight
+        )
 
     async def _run(self, key: str, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.groups.append([*numbers])
@@ -75,6 +82,16 @@ async def test_groups_are_bounded() -> None:
     assert max(map(len, work.groups)) == MAX_MEMBERS
     assert work.most == 3
     assert sorted(itertools.chain(*work.groups)) == list(numbers)
+
+
+async def test_heavy_ones_do_not_go_together() -> None:
+    """What is too heavy goes with the next group, first, or alone; others may pass it."""
+    work = Work(parallel=1, weight=lambda number: number * MAX_WEIGHT // 10)
+    first = asyncio.create_task(work.queue.join("a", 1))
+    await asyncio.sleep(TURN / 4)
+    others = [work.queue.join("a", number) for number in (6, 5, 3, 7, 1, 20, 2)]
+    assert await asyncio.gather(first, *others) == [2, 12, 10, 6, 14, 2, 40, 4]
+    assert work.groups == [[1], [6, 3, 1], [5, 2], [7], [20]]
 
 
 async def test_a_failure_is_that_of_its_group_alone() -> None:
@@ -370,6 +387,23 @@ async def test_patches_share_commits(serve: Serve, postgres: Postgres) -> None:
             assert stored[f"d{number}"]["data"] == 0
     assert groups(sent) <= 2 * PARALLEL
     assert alone(sent) == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_large_documents_share_no_statement(
+    serve: Serve, postgres: Postgres, method: str
+) -> None:
+    """Together they would take longer than QUERY_TIMEOUT, and none of them would be stored."""
+    number = 12
+    text = "x" * (MAX_WEIGHT // 2 - 100)
+    asked: list[Asked] = [
+        (method, "/data" if method == "POST" else f"/data/d{n}", {"json": {"n": text}})
+        for n in range(number)
+    ]
+    answers, stored, sent = await written_together(serve, postgres, asked, LOCK)
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert sum(found["data"] == {"n": text} for found in stored.values()) == number
+    assert sum("INSERT INTO documents" in text for text in sent) >= number / 2
 
 
 async def test_patches_of_one_document_lose_nothing(serve: Serve, postgres: Postgres) -> None:

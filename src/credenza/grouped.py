@@ -5,7 +5,7 @@ tells the cache after its commit and before any of it is answered. Must not know
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -17,7 +17,7 @@ from credenza.cache import Cache, Entry, Key
 from credenza.collection import Collection
 from credenza.collections import Collections
 from credenza.conditions import Conditions
-from credenza.groups import Groups
+from credenza.groups import MAX_WEIGHT, Groups
 from credenza.rows import Row
 from credenza.store import Store
 from credenza.telemetry import Metrics, count_statement
@@ -65,13 +65,17 @@ class Grouped:
         self._written = metrics.written
         series = metrics.groups
         self._creations: Groups[str, Change, Row | None] = Groups(
-            self._finished(self._create), parallel=PARALLEL, series=series["create"]
+            self._finished(self._create),
+            parallel=PARALLEL,
+            series=series["create"],
+            weight=_length,
         )
         self._puts: Groups[str, Change, Outcome] = Groups(
             self._finished(partial(self._change, batches.put, "put")),
             parallel=PARALLEL,
             series=series["put"],
             subject=ID,
+            weight=_length,
         )
         self._patches: Groups[str, Patch, Outcome] = Groups(
             self._finished(self._patch), parallel=PARALLEL, series=series["patch"], subject=ID
@@ -171,10 +175,34 @@ class Grouped:
                 outcomes[patch.id] = problem
             else:
                 changes.append(Change(patch.id, text, Conditions(if_match=(row.version,))))
-        if changes:
-            written = await self._change(self._batches.put, "patch", collection, changes)
-            outcomes |= zip(map(ID, changes), written, strict=True)
+        for part in _light(changes):
+            try:
+                written = await self._change(self._batches.put, "patch", collection, part)
+            except errors.Problem as problem:
+                outcomes |= dict.fromkeys(map(ID, part), problem)
+            else:
+                outcomes |= zip(map(ID, part), written, strict=True)
         return [outcomes.get(patch.id) for patch in patches]
+
+
+def _length(change: Change) -> int:
+    """Return what a change weighs in its group: the characters that are sent."""
+    return len(change.data or "")
+
+
+def _light(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Yield them in parts that weigh no more than a group may."""
+    part: list[Change] = []
+    weight = 0
+    for change in changes:
+        length = _length(change)
+        if part and weight + length > MAX_WEIGHT:
+            yield part
+            part, weight = [], 0
+        part.append(change)
+        weight += length
+    if part:
+        yield part
 
 
 async def modified(data: str, modify: Modify) -> str:

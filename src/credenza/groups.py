@@ -19,6 +19,9 @@ Outcome = TypeVar("Outcome")
 MAX_MEMBERS: Final = 128
 """Members of one group at the most."""
 
+MAX_WEIGHT: Final = 1024 * 1024
+"""What the members of one group weigh at the most, together; one alone may weigh more."""
+
 MAX_WAITING: Final = 5_000
 """Who may wait for a group to begin; past that, one is sent away."""
 
@@ -34,7 +37,8 @@ class Groups(Generic[Key, Item, Outcome]):
     raises, each of them gets.
 
     With `subject`, no two items of the same subject are under way at once, and those who wait for
-    one get their turns in the order in which they came.
+    one get their turns in the order in which they came. `weight` tells what an item adds to what
+    its group takes; heavy ones would take so long together that all of them fail.
     """
 
     def __init__(
@@ -44,10 +48,12 @@ class Groups(Generic[Key, Item, Outcome]):
         parallel: int,
         series: GroupSeries,
         subject: Callable[[Item], Hashable] | None = None,
+        weight: Callable[[Item], int] | None = None,
     ) -> None:
         self._run = run
         self._free = parallel
         self._subject = subject
+        self._weight = weight
         self._busy: set[tuple[Key, Hashable]] = set()
         self._waiting: dict[Key, list[Member[Item, Outcome]]] = {}
         self._number = 0
@@ -103,20 +109,23 @@ class Groups(Generic[Key, Item, Outcome]):
         self, key: Key, waiting: list[Member[Item, Outcome]]
     ) -> tuple[list[Member[Item, Outcome]], list[Member[Item, Outcome]]]:
         """Return who goes now, and who stays: whose subject is under way, or goes with another."""
-        if self._subject is None:
+        if self._subject is None and self._weight is None:
             return waiting[:MAX_MEMBERS], waiting[MAX_MEMBERS:]
         taken: set[Hashable] = set()
         members: list[Member[Item, Outcome]] = []
         left: list[Member[Item, Outcome]] = []
+        room = MAX_WEIGHT
         for member in waiting:
-            subject = self._subject(member[0])
-            if len(members) < MAX_MEMBERS and not (
-                subject in taken or (key, subject) in self._busy
-            ):
+            subject = None if self._subject is None else self._subject(member[0])
+            weight = 0 if self._weight is None else self._weight(member[0])
+            has_room = len(members) < MAX_MEMBERS and (weight <= room or not members)
+            if has_room and not (subject in taken or (key, subject) in self._busy):
                 members.append(member)
+                room -= weight
             else:
                 left.append(member)
-            taken.add(subject)
+            if subject is not None:
+                taken.add(subject)
         return members, left
 
     def _subjects(

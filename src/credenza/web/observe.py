@@ -74,7 +74,7 @@ class Observe:
         self._access = Access(settings)
         self._max_in_flight = settings.max_in_flight
         self._admitted = 0
-        """Requests under way, but for probes and what was refused: nobody needs a token for those."""
+        """Requests under way, but for probes and for what is refused: those need no token."""
         self._patience = Patience(settings.body_timeout)
         self._refused = metrics.refused["requests"]
         self._lifecycle = lifecycle
