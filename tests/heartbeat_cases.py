@@ -34,7 +34,13 @@ HEARTBEAT = (
         {29: ()},
         heartbeats(*[0.2] * 20, *[0.2, 4, 0.2, 0.2] * 10),
     ),
-    Case("heartbeats are answered within a second", STEPS, {29: ()}, heartbeats(*[0.8] * 60)),
+    Case("heartbeats are answered within a second", STEPS, {29: ()}, heartbeats(*[0.9] * 60)),
+    Case(
+        "heartbeats are answered a little late",
+        STEPS,
+        {29: (alert("CredenzaHeartbeatLate", "ticket", POD),)},
+        heartbeats(*[1.2] * 60),
+    ),
     Case(
         "heartbeats are late for five minutes",
         STEPS,

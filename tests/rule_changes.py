@@ -140,6 +140,8 @@ SAME: dict[str, str] = {
     rf"min_over_time\(http_requests_total{{{JOB}": "",
     rf"\(up{{{JOB}}} offset 5m\)": "",
     rf"process_start_time_seconds{{{JOB}}} > time": "",
+    rf"credenza_cache_heartbeat_timestamp_seconds{{{JOB}": "",
+    rf"min_over_time\(credenza_cache_breaker_open{{{JOB}}}\[5m\]\) == 1\n        for: 5m": "",
     r'send_failed_log_records_total{(job="node-logs",?)': "",
     # The other one is chosen by the line before, with or without what Loki refused.
     r'collector_lost:count10m{(job="node-logs",?)': "",
