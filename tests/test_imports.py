@@ -9,6 +9,9 @@ import pytest
 
 from answers import problem
 from conftest import Serve
+from credenza.app import Service
+from credenza.settings import Settings
+from credenza.transfer import Plan
 from databases import blocked, connected, create_migrated
 from keepalive import Connection
 from servers import Postgres, Valkey
@@ -61,6 +64,19 @@ def test_lines_of_all_kinds_stay_apart(client: httpx2.Client, collection: str) -
     assert items[0]["created_at"] == items[0]["updated_at"] == items[2]["updated_at"]
     raw = client.post(f"{path}/_import", content=b'"\x1e"\n', headers=NDJSON)
     assert problem(raw, 422, "import-failed")["errors"][0]["code"] == "malformed-json"
+
+
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59.999999-10:00", "0001-01-01T00:00:00+10:00"]
+)
+def test_a_time_that_utc_cannot_have(client: httpx2.Client, collection: str, moment: str) -> None:
+    """It is a fault of its line; the chunks before it are stored."""
+    lines = [whole(f"n{number:04}") for number in range(600)]
+    lines[550] = whole("n0550", rest=f',"created_at":"{moment}"')
+    path = f"/v1/data/{collection}/_import?view=document"
+    said = problem(client.post(path, content=b"".join(lines), headers=NDJSON), 422, "import-failed")
+    assert [(fault["line"], fault["code"]) for fault in said["errors"]] == [(551, "unprocessable")]
+    assert (said["taken"], said["written"]) == (500, 500)
 
 
 @pytest.fixture
@@ -121,6 +137,31 @@ async def test_a_lost_connection_leaves_the_outcome_unknown(
             said = problem(await answer, 503, "unavailable")
         assert said["outcome"] == "unknown"
         assert (said["taken"], said["written"], said["line"]) == (500, 500, 501)
+
+
+async def test_a_source_that_fails_leaves_whole_chunks(
+    postgres: Postgres, database: str, admin: asyncpg.Connection
+) -> None:
+    """A file that cannot be read on ends an import after the chunk that is being stored."""
+    service = Service(Settings(), url=postgres.database(database))
+    failed = asyncio.Event()
+
+    async def lines() -> AsyncIterator[list[bytes]]:
+        yield [b"1"] * 500
+        await blocked(admin)
+        failed.set()
+        raise OSError("it is broken")
+
+    async with service.running(), connected(postgres, database) as holder:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE documents")
+            importing = asyncio.create_task(service.imports.run(Plan("default"), lines()))
+            await failed.wait()
+            ended, _ = await asyncio.wait([importing], timeout=0.2)
+            assert not ended
+        with pytest.raises(OSError, match="it is broken"):
+            await importing
+        assert await count(admin) == 500
 
 
 async def test_a_chunk_that_waits_too_long_is_given_up(

@@ -134,7 +134,7 @@ class Imports:
                 await storing.end()
                 importing.refuse(checked.faults)
                 storing.begin(self._take(importing, checked, part.last))
-        except errors.Problem:
+        except Exception:
             await storing.end()  # what went wrong there was before
             raise
         except BaseException:
@@ -196,7 +196,12 @@ class Imports:
             raise errors.Unprocessable(f"not a whole document: {error}") from None
         if not values.valid_id(whole.id):
             raise errors.InvalidId(f"{whole.id!r} is not a document's id")
-        created_at = None if whole.created_at is None else wire.timestamp(whole.created_at)
+        try:
+            created_at = None if whole.created_at is None else wire.timestamp(whole.created_at)
+        except OverflowError:
+            raise errors.Unprocessable(
+                "created_at is, in UTC, before year 1 or after 9999"
+            ) from None
         return Line(whole.id, bytes(whole.data).decode(), created_at)
 
     async def _store_chunk(self, plan: Plan, lines: list[Line]) -> Chunk:
