@@ -66,6 +66,65 @@ def test_lines_of_all_kinds_stay_apart(client: httpx2.Client, collection: str) -
     assert problem(raw, 422, "import-failed")["errors"][0]["code"] == "malformed-json"
 
 
+BODY = 1024 * 1024
+LONGEST_ID = "i" * 128
+LONG = {
+    "with spaces": [b"[" + b"1," * 400_000 + b"1]"],
+    "as long as a body": [b'"' + b"x" * (BODY - 2) + b'"'],
+    "made by two patches": [
+        b'{"%c":"%b"}' % (key, b"x" * (BODY - size)) for key, size in ((b"a", 8), (b"b", 10))
+    ],
+    "with numbers": [b"[" + b"1e998," * 2095 + b"1e54]"],
+}
+"""Bodies of PATCH that lead to values which are longer when they are given back."""
+
+
+@pytest.mark.parametrize("patches", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("view", ["data", "document"])
+def test_what_comes_out_goes_in_again(
+    client: httpx2.Client, collection: str, patches: list[bytes], view: str
+) -> None:
+    """Each document that can be stored is exported as a line that an import takes."""
+    path = f"/v1/data/{collection}"
+    client.put(f"{path}/{LONGEST_ID}", json={})
+    for patch in patches:
+        assert client.patch(f"{path}/{LONGEST_ID}", content=patch).status_code == 200
+    exported = client.get(f"{path}/_export?view={view}").content
+    copy = f"{path}-copy"
+    answer = client.post(f"{copy}/_import?view={view}", content=exported, headers=NDJSON)
+    assert answer.json() == {"taken": 1, "written": 1}
+    assert client.get(f"{copy}/_export").content == client.get(f"{path}/_export").content
+
+
+def test_the_longest_value_fills_its_limit(client: httpx2.Client, collection: str) -> None:
+    """A value that is given back with one byte more than twice a body's limit is refused."""
+    path = f"/v1/data/{collection}/{LONGEST_ID}"
+    [longest] = LONG["with numbers"]
+    found = client.put(f"{path}?view=data", content=longest).content
+    assert len(found) == 2 * BODY
+    longer = client.put(path, content=longest.replace(b"54]", b"55]"))
+    assert problem(longer, 422, "unrepresentable-json")["errors"][0]["pointer"] == ""
+
+
+def test_a_line_has_a_limit(client: httpx2.Client, collection: str) -> None:
+    """An import may be longer than a line; a line is as long as the longest of an export."""
+    path = f"/v1/data/{collection}"
+    large = b'"' + b"x" * (2 * BODY - 2) + b'"\n'
+    fine = client.post(f"{path}/_import", content=large * 3, headers=NDJSON)
+    assert fine.json() == {"taken": 3, "written": 3}
+    client.put(f"{path}/{LONGEST_ID}", json=1)
+    line = client.get(f"{path}/_export?view=document&$id=eq.{LONGEST_ID}").content
+    limit = 2 * BODY + len(line) - len(b"1\n") + len("9" * 19) - len("9" * 16)
+    long = b'"' + b"x" * (limit - 2) + b'"'
+    for content, detail in (
+        (long, f"Written out, the value has more than {2 * BODY:,} bytes."),
+        (long + b" ", f"Line 2 has more than {limit:,} bytes."),
+    ):
+        refused = client.post(f"{path}/_import", content=b"1\n" + content, headers=NDJSON)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["detail"] == detail
+
+
 @pytest.mark.parametrize(
     "moment", ["9999-12-31T23:59:59.999999-10:00", "0001-01-01T00:00:00+10:00"]
 )

@@ -188,18 +188,6 @@ def test_what_is_not_a_whole_document(client: httpx2.Client, collection: str, li
     assert client.get(path).json()["items"] == []
 
 
-def test_a_line_has_the_limit_of_a_body(client: httpx2.Client, collection: str) -> None:
-    """An import may be longer than a body; a line of it may not."""
-    path = f"/v1/data/{collection}"
-    large = b'"' + b"x" * 1_000_000 + b'"\n'
-    fine = client.post(f"{path}/_import", content=large * 3, headers=NDJSON)
-    assert fine.json() == {"taken": 3, "written": 3}
-    long = b'"' + b"x" * 1_100_000 + b'"\n'
-    refused = client.post(f"{path}/_import", content=b"1\n" + long, headers=NDJSON)
-    assert refused.status_code == 422
-    assert "1,048,576" in refused.json()["errors"][0]["detail"]
-
-
 def test_exports_filter_and_order(client: httpx2.Client, collection: str) -> None:
     """An export takes the same query as a list, but has no pages."""
     path = f"/v1/data/{collection}"

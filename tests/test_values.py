@@ -35,10 +35,10 @@ def jsonb(postgres: Postgres) -> Iterator[Jsonb]:
         runner.run(connection.close())
 
 
-def check(text: str | bytes, *, max_depth: int = 100, max_bytes: int = 100_000) -> str:
+def check(text: str | bytes, *, max_depth: int = 100, max_text: int = 200_000) -> str:
     """Check a body under limits that most tests do not care about."""
     body = text.encode() if isinstance(text, str) else text
-    return values.check(body, max_depth=max_depth, max_bytes=max_bytes)
+    return values.check(body, max_depth=max_depth, max_text=max_text)
 
 
 def faults(text: str | bytes, **limits: int) -> list[tuple[str, str]]:
@@ -317,14 +317,40 @@ def test_numbers_of_more_digits_are_refused(number: str) -> None:
         assert pointer == "/1"
 
 
-def test_the_length_is_counted_with_numbers_written_out() -> None:
-    """A small body of large numbers, each acceptable, must not become an unreadable document."""
-    body = "[" + ",".join(["1e999"] * 20) + "]"
-    written_out = 20 * 1_000 + 21
-    assert check(body, max_bytes=(written_out + 1) // 2)
-    [(pointer, detail)] = faults(body, max_bytes=written_out // 2)
-    assert pointer == ""
-    assert "characters" in detail
+LENGTHS = {
+    "large numbers": '["1e999", ' + ",".join(["1e999", "-0.5e-3"] * 20) + "]",
+    "without spaces": "[" + ",".join(["1"] * 1_000) + "]",
+    "with many": '{"a" :  [1\t,\r\n2,\n[ ] ]\n,"b, : " : {"c":"\\", : "} } ' * 1,
+    "as jsonb writes it": '[{"a": [1, 2, [], {}], "b": "ä, :"}, 1.50, -7, true, null]',
+}
+
+
+@pytest.mark.parametrize("text", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("is_read_slowly", [False, True])
+def test_the_length_is_what_jsonb_gives_back(
+    jsonb: Jsonb, text: str, *, is_read_slowly: bool
+) -> None:
+    """A document is never longer than what is allowed, to the byte, and may be as long."""
+    body = f'["\\u0000", {text}]' if is_read_slowly else text
+    length = len(jsonb(body.replace("\\u0000", "######")).encode())
+    expected = [("/0", "The string contains U+0000.")] if is_read_slowly else []
+    too_long = ("", f"Written out, the value has more than {length - 1:,} bytes.")
+    if is_read_slowly:
+        assert faults(body, max_text=length) == expected
+    else:
+        assert check(body, max_text=length)
+    assert faults(body, max_text=length - 1) == [*expected, too_long]
+
+
+@given(text=TEXTS)
+@patient
+def test_no_accepted_text_is_longer_than_allowed(jsonb: Jsonb, text: str) -> None:
+    """What jsonb gives back keeps within the limit that is the lowest for which it is accepted."""
+    try:
+        check(text)
+    except errors.Problem:
+        return
+    faults(text, max_text=len(jsonb(text).encode()) - 1)
 
 
 def test_nesting_is_counted_in_containers() -> None:
@@ -342,13 +368,13 @@ def test_endless_nesting_is_no_fault_of_the_service(opening: str, closing: str) 
     """Brackets beyond any stack are too deep if they are closed, and malformed if they are not."""
     count = 100_000
     with pytest.raises(errors.MalformedJson):
-        check(opening * count, max_bytes=10**6)
+        check(opening * count, max_text=10**6)
     balanced = opening * count + "1" + closing * count
-    [(pointer, detail)] = faults(balanced, max_bytes=10**6)
+    [(pointer, detail)] = faults(balanced, max_text=10**6)
     assert "deeper than 100 levels" in detail
     assert pointer.count("/") == 100
     with pytest.raises(errors.MalformedJson):
-        check(balanced + closing, max_bytes=10**6)
+        check(balanced + closing, max_text=10**6)
 
 
 @pytest.mark.parametrize("depth", [900, 990, 1_000])

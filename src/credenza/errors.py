@@ -121,8 +121,8 @@ class Unprocessable(Problem):
 class UnrepresentableJson(Problem):
     """The body is JSON that PostgreSQL's jsonb cannot hold; `errors` points at the place.
 
-    That is U+0000, lone surrogates, numbers of more than 1,000 digits when written out, and
-    nesting deeper than `MAX_DEPTH`.
+    That is U+0000, lone surrogates, numbers of more than 1,000 digits when written out, nesting
+    deeper than `MAX_DEPTH`, and values that are given back in more than twice `MAX_BODY_BYTES`.
     """
 
     status, code, title = 422, "unrepresentable-json", "The value cannot be stored exactly"

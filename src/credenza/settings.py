@@ -43,6 +43,13 @@ PUBLISHED: Final = "dev-only-"
 """How each password and token begins that stands in the manifests for development."""
 
 
+MAX_GROWTH: Final = 2
+"""How many times as long as `MAX_BODY_BYTES` a document's value may be as it is given back.
+
+Spaces alone make a body half as long again, numbers any number of times.
+"""
+
+
 def default_home() -> Path:
     """Return where embedded data lives: root's in `/var/lib`, a user's in the data folder."""
     if os.name == "posix" and os.geteuid() == 0:
@@ -226,6 +233,11 @@ class Settings(BaseSettings):
             "SECRET_KEY": "".join(self.secret_keys()),
         }
         return [name for name, secret in secrets.items() if PUBLISHED in secret]
+
+    @property
+    def max_text_bytes(self) -> int:
+        """Bytes of a document's value as it is given back: spaces and numbers are written out."""
+        return MAX_GROWTH * self.max_body_bytes
 
     @property
     def is_loopback(self) -> bool:

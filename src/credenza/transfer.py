@@ -31,6 +31,12 @@ MAX_ERRORS: Final = 100
 ENVELOPE_DEPTH: Final = 1
 """How much deeper a whole document nests than its data."""
 
+_MOMENT: Final = wire.timestamp(wire.EPOCH)
+ENVELOPE_BYTES: Final = len(
+    wire.represent("x" * values.MAX_ID, 2**63 - 1, _MOMENT, _MOMENT, data="")
+)
+"""How much longer the line of a whole document can be than its data, as exports write it."""
+
 AT_ONCE: Final = 16
 """How many cache entries are brought up to date at the same time."""
 
@@ -88,6 +94,11 @@ class _Whole(msgspec.Struct):
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
+def max_line(settings: Settings) -> int:
+    """Return how many bytes a line may have: those of the longest that an export can write."""
+    return settings.max_text_bytes + ENVELOPE_BYTES
+
+
 class Imports:
     """Takes lines of JSON and stores each as a document."""
 
@@ -105,7 +116,8 @@ class Imports:
         self._collections = collections
         self._writes = writes
         self._written = metrics.written.labels("import")
-        self._max_bytes = settings.max_body_bytes
+        self.max_line = max_line(settings)
+        self._max_text = settings.max_text_bytes
         self._max_depth = settings.max_depth
 
     async def run(self, plan: Plan, lines: AsyncIterable[list[bytes]]) -> wire.ImportReport:
@@ -186,14 +198,20 @@ class Imports:
         return Checked(ordered, numbers, faults[:MAX_ERRORS])
 
     def _line(self, plan: Plan, text: bytes) -> Line:
-        depth = self._max_depth + (ENVELOPE_DEPTH if plan.whole else 0)
-        checked = values.check(text, max_depth=depth, max_bytes=self._max_bytes)
         if not plan.whole:
-            return Line(str(uuid_utils.uuid7()), checked)
+            return Line(str(uuid_utils.uuid7()), self._check(text))
         try:
-            whole = msgspec.json.decode(checked, type=_Whole)
-        except msgspec.ValidationError as error:
+            whole = msgspec.json.decode(text.decode(), type=_Whole)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            depth = self._max_depth + ENVELOPE_DEPTH
+            values.check(text, max_depth=depth, max_text=self.max_line)
             raise errors.Unprocessable(f"not a whole document: {error}") from None
+        try:
+            data = self._check(bytes(whole.data))
+        except errors.UnrepresentableJson as problem:
+            for fault in problem.members["errors"]:
+                fault["pointer"] = f"/data{fault['pointer']}"
+            raise
         if not values.valid_id(whole.id):
             raise errors.InvalidId(f"{whole.id!r} is not a document's id")
         try:
@@ -202,7 +220,10 @@ class Imports:
             raise errors.Unprocessable(
                 "created_at is, in UTC, before year 1 or after 9999"
             ) from None
-        return Line(whole.id, bytes(whole.data).decode(), created_at)
+        return Line(whole.id, data, created_at)
+
+    def _check(self, text: bytes) -> str:
+        return values.check(text, max_depth=self._max_depth, max_text=self._max_text)
 
     async def _store_chunk(self, plan: Plan, lines: list[Line]) -> Chunk:
         """Store a chunk and let the cache forget the documents that had been there before.

@@ -32,7 +32,10 @@ From this size on, odd JSON could keep the event loop for longer than a thread c
 MAX_FAULTS = 10
 """Entries of `errors` in one UnrepresentableJson; the first faults of the text."""
 
-_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9.~-][A-Za-z0-9._~-]{0,127}")
+MAX_ID = 128
+"""Characters of an id, each of which is one byte."""
+
+_ID = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9.~-][A-Za-z0-9._~-]{{0,{MAX_ID - 1}}}")
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 _EXACT = msgspec.json.Decoder(float_hook=Decimal)
@@ -89,20 +92,21 @@ def merge_patch(target: JSON, patch: JSON) -> JSON:
     return merged
 
 
-def check(body: bytes, *, max_depth: int, max_bytes: int) -> str:
+def check(body: bytes, *, max_depth: int, max_text: int) -> str:
     """Return a body as JSON text that PostgreSQL's jsonb holds and gives back equal.
 
-    `max_depth` counts containers within each other (a bare number has none). The text may have
-    `2 * max_bytes` characters with its numbers written out. MalformedJson if it is not JSON (RFC
-    8259) in UTF-8; UnrepresentableJson, whose `errors` point at the places (RFC 6901), if it has
-    U+0000, lone surrogates or numbers of more than MAX_DIGITS, is nested too deeply or too long.
+    `max_depth` counts containers within each other (a bare number has none), `max_text` the bytes
+    of what jsonb gives back at the most: numbers are written out, a space stands after each comma
+    and colon and nowhere else, and no string is longer. MalformedJson if it is not JSON (RFC 8259)
+    in UTF-8; UnrepresentableJson, whose `errors` point at the places (RFC 6901), if it has U+0000,
+    lone surrogates or numbers of more than MAX_DIGITS, is nested too deeply or too long.
     """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise errors.MalformedJson(f"The body is not UTF-8 (byte {error.start}).") from None
-    if not _is_harmless(body, max_depth, 2 * max_bytes):
-        _Reader(body, max_depth, 2 * max_bytes).read()
+    if not _is_harmless(body, max_depth, max_text):
+        _Reader(body, max_depth, max_text).read()
     return text
 
 
@@ -143,6 +147,7 @@ def _is_shallow(structure: bytes, max_depth: int) -> bool:
 
 _NUMBERS = re.compile(rb"-?(0|[1-9][0-9]*+)(?:\.([0-9]++))?+(?:[eE]([+-]?[0-9]++))?+")
 _LARGE_EXPONENT = re.compile(rb"[eE][+-]?0*+[0-9]{3}")
+_SPACES = (b" ", b"\t", b"\n", b"\r")
 _DIGITS_TO_0 = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG_RUN = b"0" * (MAX_DIGITS - 100)
 
@@ -153,10 +158,12 @@ def _is_short(structure: bytes, length: int, max_length: int) -> bool:
         return False
     exponents = structure.count(b"e") - structure.count(b"true") - structure.count(b"false")
     exponents += structure.count(b"E")
-    # An exponent of two digits adds at most a hundred digits to what is no long run.
+    # An exponent of two digits adds at most a hundred digits to what is no long run. At most every
+    # other byte is a comma or a colon, after which jsonb has a space.
     has_large = exponents and _LARGE_EXPONENT.search(structure)
-    if not has_large and length + 100 * exponents <= max_length:
+    if not has_large and length + length // 2 + 100 * exponents <= max_length:
         return True
+    length += sum(map(structure.count, (b",", b":"))) - sum(map(structure.count, _SPACES))
     for number in _NUMBERS.finditer(structure):
         digits, growth = _written_out(number)
         if digits > MAX_DIGITS:
@@ -190,6 +197,9 @@ _TOKENS = re.compile(
     rb"|(?P<word>true|false|null)|(?P<array>\[)|(?P<object>\{)|(?P<close>[]}])"
     rb"|(?P<comma>,)|(?P<colon>:)|(?P<end>\Z)|(?P<other>))"
 )
+_SPACED = frozenset({"comma", "colon"})
+"""Tokens after which jsonb has a space."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -212,13 +222,14 @@ class _Reader:
         due: str | None = "value"
         for token in _TOKENS.finditer(self._body):
             kind = token.lastgroup or ""
+            self._length += (kind in _SPACED) - (token.start(kind) - token.start())
             step = _STEPS.get((due, kind))
             due = step(self, token[kind]) if step else None
             if due is None:
                 raise errors.MalformedJson(f"JSON is malformed (byte {token.start(kind)}).")
         if self._length > self._max_length:
             self._path = []
-            self._fault(f"Written out, the value has more than {self._max_length:,} characters.")
+            self._fault(f"Written out, the value has more than {self._max_length:,} bytes.")
         if self._faults:
             raise errors.UnrepresentableJson(self._faults[0]["detail"], errors=self._faults)
 

@@ -73,7 +73,9 @@ def _step(text: str) -> Step:
     if not text.startswith('"'):
         return Step(text, bare=True)
     try:
-        key = values.decode(values.check(text.encode(), max_depth=1, max_bytes=len(text)))
+        key = values.decode(
+            values.check(text.encode(), max_depth=1, max_text=2 * len(text.encode()))
+        )
     except (errors.MalformedJson, errors.UnrepresentableJson) as problem:
         raise errors.InvalidQuery(f"{shown(text)} is not a JSON string: {problem.detail}") from None
     return Step(str(key), bare=False)

@@ -24,6 +24,7 @@ class Bodies:
 
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_body_bytes
+        self._max_text = settings.max_text_bytes
         self._max_depth = settings.max_depth
         self._patience = Patience(settings.body_timeout)
 
@@ -47,7 +48,7 @@ class Bodies:
 
     def check(self, body: bytes) -> str:
         """Return a body as JSON text that PostgreSQL can hold and give back."""
-        return values.check(body, max_depth=self._max_depth, max_bytes=self._max_bytes)
+        return values.check(body, max_depth=self._max_depth, max_text=self._max_text)
 
     async def whole(self, request: Request) -> bytes:
         """Return the whole body; PayloadTooLarge before more than the limit was read."""
@@ -69,10 +70,10 @@ class Bodies:
             ) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def lines(self, request: Request) -> AsyncIterator[list[bytes]]:
-        """Yield the lines of an NDJSON body as they arrive; a line has the limit of a body."""
+    async def lines(self, request: Request, *, max_line: int) -> AsyncIterator[list[bytes]]:
+        """Yield the lines of an NDJSON body as they arrive; each may have `max_line` bytes."""
         _refuse_other_types(request, NDJSON_TYPES)
-        splitter = Lines(max_line=self._max_bytes)
+        splitter = Lines(max_line=max_line)
         has_more = True
         while has_more:
             try:

@@ -84,7 +84,8 @@ class ListEndpoints:
             whole="view" in request.query_params and not shows_data(request),
             on_conflict=_on_conflict(request),
         )
-        return as_json(await self._imports.run(plan, self._bodies.lines(request)))
+        lines = self._bodies.lines(request, max_line=self._imports.max_line)
+        return as_json(await self._imports.run(plan, lines))
 
 
 def _pairs(request: Request) -> Pairs:
