@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from answers import exact
+from answers import exact, problem
 from conftest import Serve
 from databases import create_migrated, statements
 from servers import Postgres, until
@@ -105,6 +105,30 @@ def test_refused_bodies(
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert client.get(path).json()["data"] == "before"
     assert stored(client, collection) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "import", "settings"])
+def test_compressed_bodies_are_refused(client: httpx2.Client, collection: str, method: str) -> None:
+    """Another coding than identity is 415 and says what is accepted (RFC 9110 §12.5.3)."""
+    path = f"/v1/data/{collection}"
+    method, path, type_ = {
+        "POST": ("POST", path, "application/json"),
+        "import": ("POST", f"{path}/_import", "application/x-ndjson"),
+        "settings": ("PUT", f"/v1/collections/{collection}", "application/json"),
+    }.get(method, (method, f"{path}/a", "application/json"))
+    client.put(f"/v1/data/{collection}/a", json={})
+    headers = {"Content-Type": type_}
+    for coding in ("gzip", "identity, br", "GZIP"):
+        answer = client.request(
+            method, path, content=b"{}", headers=headers | {"Content-Encoding": coding}
+        )
+        assert "Content-Encoding" in problem(answer, 415, "unsupported-media-type")["detail"]
+        assert answer.headers["accept-encoding"] == "identity"
+    for coding in ("identity", "Identity"):
+        answer = client.request(
+            method, path, content=b"{}", headers=headers | {"Content-Encoding": coding}
+        )
+        assert answer.status_code in {200, 201}, answer.text
 
 
 def test_the_place_of_the_fault_is_named(client: httpx2.Client) -> None:

@@ -107,7 +107,7 @@ class PayloadTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body has a media type that this method does not take."""
+    """The body has a media type that this method does not take, or is compressed."""
 
     status, code, title = 415, "unsupported-media-type", "The media type is not supported"
 

@@ -105,8 +105,18 @@ class Bodies:
 def _refuse_other_types(
     request: Request, types: tuple[str, ...], headers: dict[str, str] | None = None
 ) -> None:
-    """Refuse a body of another media type; one without a type is taken for what is expected."""
-    media_type = (text(fields_of(request), b"content-type") or "").split(";")[0].strip().lower()
+    """Refuse a body of another media type, or in a coding (RFC 9110 §15.5.16).
+
+    One without a type is taken for what is expected.
+    """
+    fields = fields_of(request)
+    coding = (text(fields, b"content-encoding") or "identity").strip().lower()
+    if coding != "identity":
+        raise errors.UnsupportedMediaType(
+            f"Expected a body without `Content-Encoding`, got {coding[:80]!r}.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    media_type = (text(fields, b"content-type") or "").split(";")[0].strip().lower()
     if media_type and media_type not in types:
         raise errors.UnsupportedMediaType(
             f"Expected `Content-Type: {' or '.join(types)}`, got {media_type[:80]!r}.",
