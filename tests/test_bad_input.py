@@ -131,6 +131,19 @@ def test_compressed_bodies_are_refused(client: httpx2.Client, collection: str, m
         assert answer.status_code in {200, 201}, answer.text
 
 
+@pytest.mark.parametrize("prefix", ["/data", "/v1/data/q"])
+@pytest.mark.parametrize("name", ["_bulk", "_query", "_"])
+def test_where_no_method_is_allowed_there_is_nothing(
+    client: httpx2.Client, prefix: str, name: str
+) -> None:
+    """A reserved name is 404, and 405 always says what is allowed."""
+    for method in ("POST", "BREW"):
+        problem(client.request(method, f"{prefix}/{name}"), 404, "not-found")
+    known = client.request("BREW", f"{prefix}/_import")
+    problem(known, 405, "method-not-allowed")
+    assert known.headers["allow"] == "POST"
+
+
 def test_the_place_of_the_fault_is_named(client: httpx2.Client) -> None:
     """A 422 points at the place by a JSON Pointer."""
     answer = client.post("/data", content=b'{"a/b":[1,{"c":"\\u0000"}]}')

@@ -66,8 +66,12 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer for what the router refuses: unknown paths and methods."""
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _answer(request, not_allowed(methods_at(request)))
+    is_known = (
+        isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    )
+    # Of a name that begins with `_` the router knows methods that an id would have.
+    if is_known and (methods := methods_at(request)):
+        return _answer(request, not_allowed(methods))
     return _answer(request, errors.NotFound(f"There is nothing at {request.url.path}."))
 
 
