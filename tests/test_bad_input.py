@@ -144,6 +144,16 @@ def test_where_no_method_is_allowed_there_is_nothing(
     assert known.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    "path", ["/data/a%20b", "/data/%C3%A4", "/data/a%0Ab", "/nowhere/%22%25%3F%23", "/data/_x:@!$&"]
+)
+def test_the_instance_of_a_problem_is_a_uri(client: httpx2.Client, path: str) -> None:
+    """`instance` is the path as it was asked for (RFC 9457 §3.1.5)."""
+    answer = client.get(path)
+    assert answer.status_code in {400, 404}
+    assert answer.json()["instance"] == path
+
+
 def test_the_place_of_the_fault_is_named(client: httpx2.Client) -> None:
     """A 422 points at the place by a JSON Pointer."""
     answer = client.post("/data", content=b'{"a/b":[1,{"c":"\\u0000"}]}')

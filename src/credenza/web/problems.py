@@ -4,7 +4,8 @@ Must not decide what is a failure; `errors` is the closed list.
 """
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -16,12 +17,17 @@ from starlette.routing import Match
 from credenza import errors
 
 MEDIA_TYPE = "application/problem+json"
+IN_PATHS: Final = "/!$&'()*+,;=:@"
+"""Characters that need no escape in a path, besides those that never do (RFC 3986 §3.3)."""
 
 log = structlog.get_logger()
 
 
 def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
-    """Return a problem's answer; `type` is a URI reference whose last part is the code."""
+    """Return a problem's answer; `type` is a URI reference whose last part is the code.
+
+    So is `instance`, the path with its escapes (RFC 9457 §3.1.5).
+    """
     if isinstance(problem, errors.Unavailable):
         log.warning(
             "unavailable",
@@ -34,7 +40,7 @@ def render(problem: errors.Problem, *, path: str, request_id: str) -> Response:
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail or problem.title,
-        "instance": path,
+        "instance": quote(path, safe=IN_PATHS),
         "code": problem.code,
         "request_id": request_id,
         **problem.members,
