@@ -106,6 +106,34 @@ def test_head_is_get_without_the_body(client: httpx2.Client, collection: str) ->
     assert client.head(MISSING.format(collection)).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("prefer", "is_minimal"),
+    [
+        ('return="minimal"', True),
+        ("return=minimal; wait=1", True),
+        ("Return = minimal", True),
+        ("return=minimal, return=representation", True),
+        ('x="a, b", respond-async, return=minimal', True),
+        ("return=representation, return=minimal", False),
+        ("return, return=minimal", False),
+        ('x="a, return=minimal"', False),
+        ('x="\\", return=minimal"', False),
+        ("wait=1; return=minimal", False),
+        ("return=minimalist", False),
+        ("no-return=minimal", False),
+    ],
+)
+def test_preferences_are_parsed(
+    client: httpx2.Client, collection: str, prefer: str, *, is_minimal: bool
+) -> None:
+    """The header is a list of preferences of which the first of a name counts (RFC 7240 §2)."""
+    path = f"/v1/data/{collection}/a"
+    client.put(path, json=1)
+    answer = client.put(path, json=2, headers={"Prefer": prefer})
+    assert answer.status_code == (204 if is_minimal else 200)
+    assert ("preference-applied" in answer.headers) == is_minimal
+
+
 def test_bare_values_and_minimal_answers(client: httpx2.Client, collection: str) -> None:
     """`view=data` leaves the metadata out, `Prefer: return=minimal` the whole document."""
     path = f"/v1/data/{collection}/a"

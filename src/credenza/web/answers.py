@@ -3,6 +3,7 @@
 Must not know where a document came from.
 """
 
+import re
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ JSON_TYPE = (b"content-type", b"application/json")
 
 Headers = list[tuple[bytes, bytes]]
 DEFAULT_COLLECTION = "default"
+
+_PREFERENCES: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")++')
+_RETURN: Final = re.compile(r'\s*return\s*(?:=\s*"?([^"\s;]*)"?\s*)?(?:;.*)?', re.IGNORECASE)
+"""Of a header Prefer what stands between commas, and the one about the answer (RFC 7240 §2)."""
 
 MAX_REMEMBERED: Final = 1_000
 """Headers that are remembered."""
@@ -54,11 +59,11 @@ def shows_data(request: Request) -> bool:
 
 
 def wants_minimal(request: Request) -> bool:
-    """Return whether the client can do without the document (RFC 7240 §4.2)."""
-    preferences = text(fields_of(request), b"prefer")
-    return preferences is not None and "return=minimal" in [
-        preference.strip().lower() for preference in preferences.split(",")
-    ]
+    """Return whether the client can do without the document (RFC 7240 §4.2); the first counts."""
+    for preference in _PREFERENCES.findall(text(fields_of(request), b"prefer") or ""):
+        if found := _RETURN.fullmatch(preference):
+            return found[1] is not None and found[1].lower() == "minimal"
+    return False
 
 
 @lru_cache(MAX_REMEMBERED)
