@@ -138,6 +138,27 @@ def test_a_time_that_utc_cannot_have(client: httpx2.Client, collection: str, mom
     assert (said["taken"], said["written"]) == (500, 500)
 
 
+def test_each_fault_of_a_line_has_one_form(client: httpx2.Client, collection: str) -> None:
+    """Whatever is wrong with a line, its number, a code of the closed list and words are told."""
+    path = f"/v1/data/{collection}"
+    client.put(f"{path}/old", json=1)
+    long = whole("long", '"' + "x" * 3 * BODY + '"')
+    for lines, number, code in (
+        (whole("a") + whole("old"), 2, "precondition-failed"),
+        (whole("a") + whole("b") + whole("a"), 3, "unprocessable"),
+        (whole("a") + long, 2, "payload-too-large"),
+        (whole("a") + whole("_"), 2, "invalid-id"),
+        (whole("a") + whole("b", "["), 2, "malformed-json"),
+        (whole("a") + b"1\n", 2, "unprocessable"),
+        (whole("a") + whole("b", '"\\u0000"'), 2, "unrepresentable-json"),
+    ):
+        answer = client.post(f"{path}/_import?view=document", content=lines, headers=NDJSON)
+        [fault] = problem(answer, 422, "import-failed")["errors"]
+        assert (fault["line"], fault["code"]) == (number, code)
+        assert fault["detail"]
+    assert fault["errors"][0]["pointer"] == "/data"
+
+
 @pytest.fixture
 async def database(postgres: Postgres) -> str:
     """The name of a database that no other test uses."""

@@ -632,5 +632,5 @@ def test_an_item_too_long_is_named_after_the_items_before_it(places: list[int]) 
     chunks = [*cut(b'  [12345,      [1,2], "1234', places), b'56"]']
     out, fault = pushed_until_fault(splitting.ArrayItems(max_item=5), chunks)
     assert out == [b"12345", b"[1,2]"]
-    assert fault.members == {"item": 3}
+    assert fault.members == {"line": 3}
     assert "Item 3" in fault.detail

@@ -101,7 +101,7 @@ class PreconditionFailed(Problem):
 
 
 class PayloadTooLarge(Problem):
-    """The body, or a line of an import, is longer than `MAX_BODY_BYTES`."""
+    """The body is longer than `MAX_BODY_BYTES`."""
 
     status, code, title = 413, "payload-too-large", "The body is too large"
 
@@ -135,7 +135,11 @@ class QueryTooExpensive(Problem):
 
 
 class ImportFailed(Problem):
-    """A chunk of an import was refused: `taken` lines are stored, `line` is where to resume."""
+    """A chunk of an import was refused: `taken` lines are stored, `line` is where to resume.
+
+    `errors` has the `line`, the `code`, which is one of this list, and the `detail` of each bad
+    line; one that is too long too.
+    """
 
     status, code, title = 422, "import-failed", "The import stopped at a bad line"
 

@@ -104,7 +104,7 @@ class ArrayItems(_Splitter):
     """Cuts the text of one JSON array into the texts of its items, without white space around.
 
     Text that is not one array is refused here (MalformedJson) or has an item that is no JSON:
-    items are not validated. PayloadTooLarge, with its number (from 1) as the member `item`, for an
+    items are not validated. PayloadTooLarge, with its number (from 1) as the member `line`, for an
     item of more than `max_item` bytes, counting white space between it and the comma.
     """
 
@@ -178,7 +178,7 @@ class ArrayItems(_Splitter):
         self._item += piece if self._item else piece.lstrip(_SPACE)
         if len(self._item) > self._max_item:
             raise errors.PayloadTooLarge(
-                f"Item {self._number} has more than {self._max_item:,} bytes.", item=self._number
+                f"Item {self._number} has more than {self._max_item:,} bytes.", line=self._number
             )
 
     def _take(self, *, last: bool) -> Iterator[bytes]:

@@ -130,7 +130,7 @@ class Imports:
         try:
             await self._take_all(importing, lines)
         except errors.PayloadTooLarge as problem:
-            raise importing.failed([{"detail": problem.detail}]) from None
+            raise importing.failed([_fault(problem.members["line"], problem)]) from None
         except errors.Problem as problem:
             problem.members = importing.progress() | problem.members
             raise
@@ -164,7 +164,7 @@ class Imports:
         except ExistsError as error:
             raise importing.failed(
                 [
-                    {"line": number, "detail": f"{id_!r} exists"}
+                    _fault(number, errors.PreconditionFailed(f"{id_!r} exists"))
                     for id_, number in checked.numbers.items()
                     if id_ in error.ids
                 ]
@@ -183,17 +183,14 @@ class Imports:
             try:
                 line = self._line(plan, text)
             except errors.Problem as problem:
-                faults.append(
-                    {"line": number, "code": problem.code, "detail": problem.detail}
-                    | problem.members
-                )
+                faults.append(_fault(number, problem))
                 continue
             first = numbers.setdefault(line.id, number)
             if first == number or plan.on_conflict is OnConflict.REPLACE:
                 documents[line.id] = line
             elif plan.on_conflict is OnConflict.ERROR:
-                detail = f"{line.id!r} is also in line {first}"
-                faults.append({"line": number, "detail": detail})
+                twice = errors.Unprocessable(f"{line.id!r} is also in line {first}")
+                faults.append(_fault(number, twice))
         ordered = [documents[id_] for id_ in sorted(documents)]
         return Checked(ordered, numbers, faults[:MAX_ERRORS])
 
@@ -255,6 +252,11 @@ class Imports:
     async def _forget(self, keys: list[Key]) -> None:
         for at in range(0, len(keys), AT_ONCE):
             await asyncio.gather(*(self._cache.forget(key) for key in keys[at : at + AT_ONCE]))
+
+
+def _fault(line: int, problem: errors.Problem) -> dict[str, object]:
+    """Return what is wrong with a line, as a refusal names it."""
+    return {"line": line, "code": problem.code, "detail": problem.detail} | problem.members
 
 
 class _Behind:

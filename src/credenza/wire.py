@@ -209,6 +209,7 @@ class FieldError(BaseModel):
 
     pointer: str | None = Field(None, description="JSON Pointer (RFC 6901).")
     line: int | None = Field(None, description="Line of an import, from 1.")
+    code: str | None = Field(None, description="Stable name of what is wrong with that line.")
     detail: str
 
 
