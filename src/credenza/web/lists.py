@@ -92,7 +92,7 @@ def _pairs(request: Request) -> Pairs:
     """Return the query's names and values, which must be UTF-8."""
     try:
         return parse_qsl(
-            request.scope["query_string"].decode("ascii"),
+            request.scope["query_string"].decode(),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=MAX_PARAMETERS,
