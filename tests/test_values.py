@@ -377,6 +377,20 @@ def test_endless_nesting_is_no_fault_of_the_service(opening: str, closing: str) 
         check(balanced + closing, max_text=10**6)
 
 
+@pytest.mark.parametrize("body", ["", " ", "\n\t"])
+def test_an_empty_body_is_called_empty(body: str) -> None:
+    """It is told from JSON that is cut off."""
+    with pytest.raises(errors.MalformedJson, match=r"^The body is empty\.$"):
+        check(body)
+
+
+@pytest.mark.parametrize("rest", ["1", '"\\u0000"', "", "["])
+def test_a_byte_order_mark_is_called_by_its_name(rest: str) -> None:
+    """Nobody sees it, so that the number of a byte would not help."""
+    with pytest.raises(errors.MalformedJson, match="byte order mark"):
+        check("\ufeff" + rest)
+
+
 @pytest.mark.parametrize("depth", [900, 990, 1_000])
 def test_the_deepest_allowed_value_is_accepted(depth: int) -> None:
     """The limit holds exactly also where the interpreter's own stack would end."""

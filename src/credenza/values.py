@@ -5,6 +5,7 @@ order of keys, all but the last of equal keys, the spelling of a number (1E+2 be
 sign of -0 are not kept (RFC 8259 §4 and §6 promise none of them).
 """
 
+import codecs
 import json
 import math
 import re
@@ -101,6 +102,10 @@ def check(body: bytes, *, max_depth: int, max_text: int) -> str:
     in UTF-8; UnrepresentableJson, whose `errors` point at the places (RFC 6901), if it has U+0000,
     lone surrogates or numbers of more than MAX_DIGITS, is nested too deeply or too long.
     """
+    if not body or body.isspace():
+        raise errors.MalformedJson("The body is empty.")
+    if body.startswith(codecs.BOM_UTF8):
+        raise errors.MalformedJson("The body begins with a byte order mark; JSON has none.")
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
