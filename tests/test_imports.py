@@ -159,6 +159,23 @@ def test_each_fault_of_a_line_has_one_form(client: httpx2.Client, collection: st
     assert fault["errors"][0]["pointer"] == "/data"
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *("on_conflict=skip&on_conflict=error", "on_conflicts=replace", "view=data&view=data"),
+        *("limit=1", "on_conflict=", "on_conflict=none", "view=all", "select=a", "a=eq.1"),
+    ],
+)
+def test_parameters_that_an_import_has_not(
+    client: httpx2.Client, collection: str, parameters: str
+) -> None:
+    """What is unknown or given twice is refused, and nothing is stored."""
+    path = f"/v1/data/{collection}"
+    answer = client.post(f"{path}/_import?{parameters}", content=b"1\n", headers=NDJSON)
+    problem(answer, 400, "invalid-query")
+    assert client.get(path).json()["items"] == []
+
+
 @pytest.fixture
 async def database(postgres: Postgres) -> str:
     """The name of a database that no other test uses."""

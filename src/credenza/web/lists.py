@@ -79,13 +79,8 @@ class ListEndpoints:
 
     async def import_(self, request: Request) -> Response:
         """Store each line of the body as a document; a bare value unless `view=document`."""
-        plan = Plan(
-            collection_of(request),
-            whole="view" in request.query_params and not shows_data(request),
-            on_conflict=_on_conflict(request),
-        )
         lines = self._bodies.lines(request, max_line=self._imports.max_line)
-        return as_json(await self._imports.run(plan, lines))
+        return as_json(await self._imports.run(_plan(request), lines))
 
 
 def _pairs(request: Request) -> Pairs:
@@ -122,12 +117,18 @@ def _next(request: Request, pairs: Iterable[tuple[str, str]], cursor: str) -> st
     return f"{request.scope['path']}?{urlencode([*kept, ('cursor', cursor)], safe=SAFE)}"
 
 
-def _on_conflict(request: Request) -> OnConflict:
-    text = request.query_params.get("on_conflict", OnConflict.ERROR)
+def _plan(request: Request) -> Plan:
+    """Return how an import is to be done; InvalidQuery where a parameter would mean nothing."""
+    pairs = _pairs(request)
+    given = dict(pairs)
+    if len(given) < len(pairs) or not given.keys() <= {"on_conflict", "view"}:
+        raise errors.InvalidQuery("An import takes on_conflict and view, each once.")
     try:
-        return OnConflict(text)
+        on_conflict = OnConflict(given.get("on_conflict", OnConflict.ERROR))
     except ValueError:
         raise errors.InvalidQuery("on_conflict is error, replace or skip.") from None
+    whole = "view" in given and not shows_data(request)
+    return Plan(collection_of(request), whole=whole, on_conflict=on_conflict)
 
 
 QUERY: Final = (openapi.FILTER, openapi.SELECT, openapi.ORDER, openapi.VIEW)
