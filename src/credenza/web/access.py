@@ -41,8 +41,8 @@ class Access:
         """Return if the request is let in; else Unauthenticated, Forbidden or Unavailable."""
         if self._wants_token and not self._is_bearer(fields.get(b"authorization", b"")):
             raise errors.Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
-        if self._is_private and self._is_foreign(method, fields):
-            raise errors.Forbidden
+        if self._is_private:
+            self._refuse_foreign(method, fields)
 
     def lets_in(self, method: str, fields: Fields) -> bool:
         """Return whether `check` raises nothing."""
@@ -76,16 +76,20 @@ class Access:
             log.exception("token unreadable")
             raise errors.Unavailable("The service cannot read its token.") from error
 
-    def _is_foreign(self, method: str, fields: Fields) -> bool:
-        """Return whether a web page of another site may want to read or write here.
+    def _refuse_foreign(self, method: str, fields: Fields) -> None:
+        """Raise Forbidden where a web page of another site may want to read or write here.
 
         Such a page reaches a service on loopback through the browser of its reader: directly, where
         it can write but not read, or by a name of its own that it lets point here.
         """
         if method not in SAFE_METHODS and fields.get(b"sec-fetch-site") == b"cross-site":
-            return True
+            raise errors.Forbidden("A web page of another site asks (Sec-Fetch-Site: cross-site).")
         host = fields.get(b"host", b"")
-        return host not in self._own_hosts and not self._is_own(host)
+        if host not in self._own_hosts and not self._is_own(host):
+            raise errors.Forbidden(
+                f"{host.decode('latin-1')[:80]!r} in Host is not this machine: without a token the "
+                f"service answers to {', '.join(sorted(self._own_names))}."
+            )
 
     def _is_own(self, host: bytes) -> bool:
         name = PORT.sub("", host.decode("latin-1")).lower()
