@@ -114,3 +114,29 @@ class Running(Address):
     def kill(self) -> None:
         """End it as a power cut would."""
         self.stop(signal.SIGKILL)
+
+
+def run(
+    *arguments: str, stdin: bytes = b"", **settings: object
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command of the service."""
+    return subprocess.run(
+        [CREDENZA, *arguments],
+        env=environment(**settings),
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def through(service: Running, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run a command that finds the service by its home; return its standard output."""
+    done = run(*arguments, stdin=stdin, credenza_home=service.settings["credenza_home"])
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def lines_of(*values: object) -> bytes:
+    """Return values as NDJSON."""
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import vega_datasets
 
 from answers import exact
 from conftest import Serve
-from service import CREDENZA, Running, environment
+from service import Running, lines_of, through
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -27,27 +25,6 @@ def npm(*parts: str) -> Path:
     if not path.exists():
         pytest.skip("needs `npm install --prefix tests`")
     return path
-
-
-def run(
-    *arguments: str, stdin: bytes = b"", **settings: object
-) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command of the service."""
-    return subprocess.run(
-        [CREDENZA, *arguments],
-        env=environment(**settings),
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=100,
-    )
-
-
-def through(service: Running, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Run a command that finds the service by its home; return its standard output."""
-    done = run(*arguments, stdin=stdin, credenza_home=service.settings["credenza_home"])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
 
 
 PACKAGED = sorted((Path(vega_datasets.__file__).parent / "_data").glob("*.json"))
@@ -111,11 +88,6 @@ def test_whole_documents_keep_ids_and_creation(client: httpx2.Client, collection
             assert after[name] == before[name]
         assert after["version"] > before["version"]
         assert after["updated_at"] > before["updated_at"]
-
-
-def lines_of(*values: object) -> bytes:
-    """Return values as NDJSON."""
-    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
 
 
 @pytest.mark.parametrize(
@@ -226,70 +198,3 @@ def test_memory_stays_bounded(serve: Serve) -> None:
 def resident(running: Running) -> int:
     """Return the bytes of memory that the service's process holds."""
     return psutil.Process(running.process.pid).memory_info().rss
-
-
-class TestCommands:
-    """`credenza import` and `export` without a service, and where they go wrong."""
-
-    def test_without_a_service_the_home_is_used(self, folder: Path) -> None:
-        """Import and export start the home's database themselves and leave it stopped."""
-        home, source = folder / "home", folder / "in.json"
-        source.write_text('[1,\n {"a":\n"b"}, "x"]')
-        done = run("import", str(source), credenza_home=home)
-        assert done.returncode == 0, done.stderr.decode()
-        assert b"3 documents written from 3 lines" in done.stderr
-        found = run("export", credenza_home=home).stdout.splitlines()
-        assert [json.loads(line) for line in found] == [1, {"a": "b"}, "x"]
-
-    def test_a_bad_line_is_named_and_an_import_resumed(
-        self, service: Running, collection: str, tmp_path: Path
-    ) -> None:
-        """The message names line and place; --from-line takes up where it stopped."""
-        source = tmp_path / "in.ndjson"
-        source.write_bytes(lines_of(*range(500)) + b"[1\n" + lines_of(*range(3)))
-        home = service.settings["credenza_home"]
-        done = run("import", str(source), "-c", collection, credenza_home=home)
-        assert done.returncode == 1
-        assert b"line 501:" in done.stderr
-        assert b"resume with --from-line 501" in done.stderr
-        source.write_bytes(lines_of(*range(500)) + b"[1]\n" + lines_of(*range(3)))
-        arguments = ("import", str(source), "-c", collection, "--from-line", "501")
-        assert run(*arguments, credenza_home=home).returncode == 0
-        with service.client() as client:
-            assert len(client.get(f"/v1/data/{collection}?limit=1000").json()["items"]) == 504
-
-    @pytest.mark.parametrize("text", ["[1,", "[1,]", "[1] 2", '{"a":', "[1 2]"])
-    def test_broken_files_are_refused(
-        self, service: Running, collection: str, tmp_path: Path, text: str
-    ) -> None:
-        """A file that is neither NDJSON nor one array is an error, on one line."""
-        source = tmp_path / "in.json"
-        source.write_text(text)
-        home = service.settings["credenza_home"]
-        done = run("import", str(source), "-c", collection, credenza_home=home)
-        assert done.returncode == 1
-        assert b"credenza: " in done.stderr
-        assert b"Traceback" not in done.stderr
-
-    def test_other_mistakes_are_one_line(self, service: Running, tmp_path: Path) -> None:
-        """A missing file, a bad name and a service that is not there say so."""
-        home = service.settings["credenza_home"]
-        for arguments in (
-            ("import", str(tmp_path / "nothing")),
-            ("import", os.devnull, "-c", "_x"),
-            ("export", "--url", "http://127.0.0.1:9"),
-            ("export", str(tmp_path / "no" / "folder")),
-        ):
-            done = run(*arguments, credenza_home=home)
-            assert done.returncode != 0, arguments
-            assert b"Traceback" not in done.stderr, done.stderr.decode()
-        assert list(tmp_path.iterdir()) == []
-
-    def test_seed_can_be_repeated(self, service: Running) -> None:
-        """The sample set is there after the first time and the same after the second."""
-        through(service, "seed")
-        with service.client() as client:
-            first = client.get("/v1/data/mountains").json()
-            through(service, "seed")
-            assert client.get("/v1/data/mountains").json() == first
-            assert len(first["items"]) == 12

@@ -1,4 +1,7 @@
-"""Files of JSON as lines: NDJSON or one array, plain or compressed, from disk or standard input."""
+"""Files of JSON as lines: NDJSON or one array, plain or compressed, from disk or standard input.
+
+Lines that are arrays look like one array, so that no content tells which of both a file is.
+"""
 
 import gzip
 import io
@@ -7,6 +10,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,6 +20,13 @@ PART_BYTES: Final = 256 * 1024
 STANDARD: Final = Path("-")
 
 _BREAKS = re.compile(rb'("(?:[^"\\]|\\.)*+")|[\r\n]+', re.DOTALL)
+
+
+class Form(StrEnum):
+    """What a file is made of: a value a line, or one array whose items are the values."""
+
+    LINES = "lines"
+    ARRAY = "array"
 
 
 @contextmanager
@@ -38,15 +49,16 @@ def size(path: Path) -> int | None:
 
 
 async def lines(
-    path: Path, *, max_line: int, progress: Callable[[int], None]
+    path: Path, form: Form | None, *, max_line: int, progress: Callable[[int], None]
 ) -> AsyncIterator[list[bytes]]:
     """Yield the lines of a file, or the items of its array, each on one line.
 
+    Without a form a `.json` that begins with a bracket is an array, and all else is lines.
     `progress` is told the position in the file. Raises MalformedJson or PayloadTooLarge.
     """
     with opened(path) as (content, raw):
         part = _first(content)
-        is_array = part.lstrip()[:1] == b"["
+        is_array = (form or _form(path, part)) is Form.ARRAY
         splitter = ArrayItems(max_item=max_line) if is_array else Lines(max_line=max_line)
         while part:
             yield [_on_one_line(item) for item in splitter.feed(part)]
@@ -65,6 +77,11 @@ def _first(content: IO[bytes]) -> bytes:
             break
         part += more
     return part
+
+
+def _form(path: Path, beginning: bytes) -> Form:
+    is_json = path.name.lower().removesuffix(".gz").endswith(".json")
+    return Form.ARRAY if is_json and beginning.lstrip().startswith(b"[") else Form.LINES
 
 
 def _on_one_line(item: bytes) -> bytes:

@@ -47,6 +47,10 @@ def import_(
     file: File,
     *,
     collection: Collection = "default",
+    form: Annotated[
+        sources.Form | None,
+        Parameter(name="--format", help="What the file is; default: by its name."),
+    ] = None,
     whole: Whole = False,
     on_conflict: Annotated[
         OnConflict, Parameter(help="What becomes of a document whose id exists.")
@@ -56,11 +60,13 @@ def import_(
 ) -> None:
     """Import a file of JSON: NDJSON or one array, also as `.gz`; `-` reads standard input.
 
-    Each line, or item of the array, becomes a document. The import ends at the first bad one and
-    tells how many lines were taken and where to resume.
+    Each line, or item of the array, becomes a document. A `.json` that begins with `[` is one
+    array. All else is lines, standard input too: `[1, 2]` on a line is one document.
+
+    The import ends at the first bad line and tells how many were taken and where to resume.
     """
     plan = Plan(_known(collection), whole=whole, on_conflict=on_conflict)
-    _run(_import(file, plan, from_line, url))
+    _run(_import(file, form, plan, from_line, url))
 
 
 def export(
@@ -115,13 +121,15 @@ def _bar() -> Progress:
     )
 
 
-async def _import(file: Path, plan: Plan, from_line: int, url: str | None) -> None:
+async def _import(
+    file: Path, form: sources.Form | None, plan: Plan, from_line: int, url: str | None
+) -> None:
     settings = Settings.load()
     max_line = settings.max_body_bytes + ENVELOPE_BYTES
     with _bar() as bar:
         task = bar.add_task(f"into {plan.collection}", total=sources.size(file))
         found = sources.lines(
-            file, max_line=max_line, progress=lambda at: bar.update(task, completed=at)
+            file, form, max_line=max_line, progress=lambda at: bar.update(task, completed=at)
         )
         async with reached(settings, url) as target:
             report = await target.import_lines(plan, _blanked(found, from_line - 1))

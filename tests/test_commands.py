@@ -1,0 +1,139 @@
+"""`credenza import` and `export`: what files are to them, and what they say of faults."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from service import Running, lines_of, run, through
+
+
+def test_without_a_service_the_home_is_used(folder: Path) -> None:
+    """Import and export start the home's database themselves and leave it stopped."""
+    home, source = folder / "home", folder / "in.json"
+    source.write_text('[1,\n {"a":\n"b"}, "x"]')
+    done = run("import", str(source), credenza_home=home)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"3 documents written from 3 lines" in done.stderr
+    found = run("export", credenza_home=home).stdout.splitlines()
+    assert [json.loads(line) for line in found] == [1, {"a": "b"}, "x"]
+
+
+def test_a_bad_line_is_named_and_an_import_resumed(
+    service: Running, collection: str, tmp_path: Path
+) -> None:
+    """The message names line and place; --from-line takes up where it stopped."""
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(lines_of(*range(500)) + b"[1\n" + lines_of(*range(3)))
+    home = service.settings["credenza_home"]
+    done = run("import", str(source), "-c", collection, credenza_home=home)
+    assert done.returncode == 1
+    assert b"line 501:" in done.stderr
+    assert b"resume with --from-line 501" in done.stderr
+    source.write_bytes(lines_of(*range(500)) + b"[1]\n" + lines_of(*range(3)))
+    arguments = ("import", str(source), "-c", collection, "--from-line", "501")
+    assert run(*arguments, credenza_home=home).returncode == 0
+    with service.client() as client:
+        assert len(client.get(f"/v1/data/{collection}?limit=1000").json()["items"]) == 504
+
+
+@pytest.mark.parametrize("text", ["[1,", "[1,]", "[1] 2", '{"a":', "[1 2]"])
+def test_broken_files_are_refused(
+    service: Running, collection: str, tmp_path: Path, text: str
+) -> None:
+    """A file that is neither NDJSON nor one array is an error, on one line."""
+    source = tmp_path / "in.json"
+    source.write_text(text)
+    home = service.settings["credenza_home"]
+    done = run("import", str(source), "-c", collection, credenza_home=home)
+    assert done.returncode == 1
+    assert b"credenza: " in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_other_mistakes_are_one_line(service: Running, tmp_path: Path) -> None:
+    """A missing file, a bad name and a service that is not there say so."""
+    home = service.settings["credenza_home"]
+    for arguments in (
+        ("import", str(tmp_path / "nothing")),
+        ("import", os.devnull, "-c", "_x"),
+        ("export", "--url", "http://127.0.0.1:9"),
+        ("export", str(tmp_path / "no" / "folder")),
+    ):
+        done = run(*arguments, credenza_home=home)
+        assert done.returncode != 0, arguments
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_seed_can_be_repeated(service: Running) -> None:
+    """The sample set is there after the first time and the same after the second."""
+    through(service, "seed")
+    with service.client() as client:
+        first = client.get("/v1/data/mountains").json()
+        through(service, "seed")
+        assert client.get("/v1/data/mountains").json() == first
+        assert len(first["items"]) == 12
+
+
+ARRAYS = b'[1, 2]\n[]\n[{"a": [null]}]\n"x"\n[3]\n'
+
+
+@pytest.mark.parametrize("name", ["out.ndjson", "out.jsonl.gz", "-"])
+def test_documents_that_are_arrays_come_back(
+    service: Running, collection: str, tmp_path: Path, name: str
+) -> None:
+    """Lines that are arrays are a document each: an export goes in again and comes out the same."""
+    with service.client() as client:
+        path = f"/v1/data/{collection}/_import"
+        headers = {"Content-Type": "application/x-ndjson"}
+        assert client.post(path, content=ARRAYS, headers=headers).json()["written"] == 5
+    file = name if name == "-" else str(tmp_path / name)
+    exported = through(service, "export", file, "-c", collection)
+    through(service, "import", file, "-c", f"{collection}-copy", stdin=exported)
+    assert through(service, "export", "-c", f"{collection}-copy") == ARRAYS
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("in.json", (), [1, [2]]),
+        ("in.JSON.gz", (), [1, [2]]),
+        ("in.json", ("--format", "lines"), [[1, [2]]]),
+        ("in.ndjson", ("--format", "array"), [1, [2]]),
+        ("in.ndjson", (), [[1, [2]]]),
+        ("-", (), [[1, [2]]]),
+        ("-", ("--format", "array"), [1, [2]]),
+    ],
+)
+def test_the_name_or_an_option_says_what_an_array_is(
+    service: Running,
+    collection: str,
+    tmp_path: Path,
+    name: str,
+    options: tuple[str, ...],
+    expected: list[object],
+) -> None:
+    """A `.json` that begins with a bracket is one array of documents, anything else is lines."""
+    text = b" [1, [2]]"
+    file = tmp_path / name
+    if name != "-":
+        file.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    source = name if name == "-" else str(file)
+    through(service, "import", source, "-c", collection, *options, stdin=text)
+    found = through(service, "export", "-c", collection).splitlines()
+    assert [json.loads(line) for line in found] == expected
+
+
+def test_a_json_file_may_be_lines(service: Running, collection: str, tmp_path: Path) -> None:
+    """A `.json` that does not begin with a bracket is lines, unless it is said to be an array."""
+    source = tmp_path / "in.json"
+    source.write_text('{"a": 1}\n[2]\n')
+    through(service, "import", str(source), "-c", collection)
+    assert through(service, "export", "-c", collection) == b'{"a": 1}\n[2]\n'
+    arguments = ("import", str(source), "--format", "array", "-c", collection)
+    done = run(*arguments, credenza_home=service.settings["credenza_home"])
+    assert done.returncode == 1
+    assert b"Expected an array" in done.stderr
