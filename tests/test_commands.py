@@ -137,3 +137,18 @@ def test_a_json_file_may_be_lines(service: Running, collection: str, tmp_path: P
     done = run(*arguments, credenza_home=service.settings["credenza_home"])
     assert done.returncode == 1
     assert b"Expected an array" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["0", "-2"])
+def test_lines_are_counted_from_1(
+    service: Running, collection: str, tmp_path: Path, line: str
+) -> None:
+    """No import begins before the first line: nothing is stored, and the refusal says why."""
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(lines_of(*range(9)))
+    arguments = ("import", str(source), "-c", collection, "--from-line", line)
+    done = run(*arguments, credenza_home=service.settings["credenza_home"])
+    assert done.returncode != 0
+    assert b"Must be >= 1." in done.stderr
+    with service.client() as client:
+        assert client.get(f"/v1/data/{collection}").json()["items"] == []

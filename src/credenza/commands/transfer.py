@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -55,7 +55,12 @@ def import_(
     on_conflict: Annotated[
         OnConflict, Parameter(help="What becomes of a document whose id exists.")
     ] = OnConflict.ERROR,
-    from_line: Annotated[int, Parameter(help="Line to begin with, to resume an import.")] = 1,
+    from_line: Annotated[
+        int,
+        Parameter(
+            help="Line to begin with, to resume an import.", validator=validators.Number(gte=1)
+        ),
+    ] = 1,
     url: Url = None,
 ) -> None:
     """Import a file of JSON: NDJSON or one array, also as `.gz`; `-` reads standard input.
