@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,41 @@ def test_lines_are_counted_from_1(
     assert b"Must be >= 1." in done.stderr
     with service.client() as client:
         assert client.get(f"/v1/data/{collection}").json()["items"] == []
+
+
+WHOLE = lines_of(*(random.Random(line).random() for line in range(700)))
+PACKED = gzip.compress(WHOLE)
+BROKEN = {
+    "long.ndjson": (WHOLE + b'"%s"\n1\n' % (b"x" * 1_048_575), b"more than 1,048,576 bytes"),
+    "comma.json": (b"[%s,,1]" % WHOLE.strip().replace(b"\n", b","), b"Item 701 is missing"),
+    "cut.ndjson.gz": (PACKED[: len(PACKED) // 2], b"ended before the end-of-stream marker"),
+    "damaged.ndjson.gz": (PACKED + PACKED[:10] + b"\xff" * 9, b"invalid block type"),
+    "checksum.ndjson.gz": (PACKED[:-8] + b"\0" * 8, b"CRC check failed"),
+    "plain.ndjson.gz": (WHOLE, b"Not a gzipped file"),
+}
+"""Files with a fault that the command finds itself, and what is said of it."""
+
+TAKEN = {"cut.ndjson.gz": (100, 600), "plain.ndjson.gz": (0, 1)}
+"""How many lines of them are stored, where it is not each of the 700; after that, too many."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_comes_before_a_fault_of_the_file_is_stored(
+    service: Running, collection: str, tmp_path: Path, name: str
+) -> None:
+    """Where reading ends the command says why, how many lines are stored, and where to resume."""
+    source = tmp_path / name
+    content, said = BROKEN[name]
+    source.write_bytes(content)
+    home = service.settings["credenza_home"]
+    done = run("import", str(source), "-c", collection, credenza_home=home)
+    assert done.returncode == 1
+    *_, fault, resume = done.stderr.splitlines()
+    assert fault.startswith(b"credenza: %s: " % str(source).encode())
+    assert said in fault
+    with service.client() as client:
+        stored = client.get(f"/v1/data/{collection}/_export").content
+    taken = stored.count(b"\n")
+    assert resume == b"%d lines were taken; resume with --from-line %d" % (taken, taken + 1)
+    assert WHOLE.startswith(stored)
+    assert taken in range(*TAKEN.get(name, (700, 701)))

@@ -8,12 +8,14 @@ import io
 import os
 import re
 import sys
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final
 
+from credenza import errors
 from credenza.splitting import ArrayItems, Lines
 
 PART_BYTES: Final = 256 * 1024
@@ -29,17 +31,19 @@ class Form(StrEnum):
     ARRAY = "array"
 
 
+class Unreadable(Exception):
+    """A file cannot be read to its end: the system, its compression or its text forbids it."""
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, IO[bytes]]]:
     """Open a file for reading: its content, and the raw file whose position tells the progress."""
-    if path == STANDARD:
-        yield sys.stdin.buffer, sys.stdin.buffer
-        return
-    with path.open("rb") as raw:
+    standard = path == STANDARD
+    with open(sys.stdin.fileno() if standard else path, "rb", closefd=not standard) as raw:
         if path.suffix != ".gz":
             yield raw, raw
             return
-        with io.BufferedReader(gzip.GzipFile(fileobj=raw)) as content:
+        with gzip.GzipFile(fileobj=raw) as content:
             yield content, raw
 
 
@@ -54,25 +58,28 @@ async def lines(
     """Yield the lines of a file, or the items of its array, each on one line.
 
     Without a form a `.json` that begins with a bracket is an array, and all else is lines.
-    `progress` is told the position in the file. Raises MalformedJson or PayloadTooLarge.
+    `progress` is told the position in the file. Unreadable comes after all lines before the fault.
     """
-    with opened(path) as (content, raw):
-        part = _first(content)
-        is_array = (form or _form(path, part)) is Form.ARRAY
-        splitter = ArrayItems(max_item=max_line) if is_array else Lines(max_line=max_line)
-        while part:
-            yield [_on_one_line(item) for item in splitter.feed(part)]
-            if path != STANDARD:
-                progress(raw.tell())
-            part = content.read(PART_BYTES)
-        yield [_on_one_line(item) for item in splitter.end()]
+    try:
+        with opened(path) as (content, raw):
+            part = _first(content)
+            is_array = (form or _form(path, part)) is Form.ARRAY
+            splitter = ArrayItems(max_item=max_line) if is_array else Lines(max_line=max_line)
+            while part:
+                yield [_on_one_line(item) for item in splitter.feed(part)]
+                if path != STANDARD:
+                    progress(raw.tell())
+                part = content.read1(PART_BYTES)
+            yield [_on_one_line(item) for item in splitter.end()]
+    except (errors.Problem, OSError, EOFError, zlib.error) as fault:
+        raise Unreadable(f"{path}: {fault}") from fault
 
 
-def _first(content: IO[bytes]) -> bytes:
+def _first(content: io.BufferedIOBase) -> bytes:
     """Return the beginning, up to something that is not white space."""
-    part = content.read(PART_BYTES)
+    part = content.read1(PART_BYTES)
     while part and not part.strip():
-        more = content.read(PART_BYTES)
+        more = content.read1(PART_BYTES)
         if not more:
             break
         part += more

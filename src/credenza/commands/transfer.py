@@ -7,7 +7,7 @@ because its cache must hear of each write.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -29,9 +29,6 @@ from credenza.embedded import EmbeddedError
 from credenza.settings import Settings
 from credenza.transfer import OnConflict, Plan
 from credenza.values import valid_collection
-
-ENVELOPE_BYTES: Final = 1024
-"""How much longer a whole document's line may be than its data."""
 
 SHOWN_ERRORS: Final = 10
 
@@ -92,11 +89,9 @@ def _run(work: Any) -> None:
     """Run a command's work; what can be expected to go wrong is one line on standard error."""
     try:
         asyncio.run(work)
-    except errors.ImportFailed as problem:
-        sys.exit("\n".join(_refusal(problem)))
     except errors.Problem as problem:
-        sys.exit(f"credenza: {problem.title}: {problem.detail}")
-    except (EmbeddedError, Unreachable, OSError) as error:
+        sys.exit("\n".join(_refusal(problem)))
+    except (EmbeddedError, Unreachable, sources.Unreadable, OSError) as error:
         sys.exit(f"credenza: {error}")
     except KeyboardInterrupt:
         sys.exit("credenza: interrupted; chunks that were taken before are stored")
@@ -108,15 +103,19 @@ def _known(collection: str) -> str:
     return collection
 
 
-def _refusal(problem: errors.ImportFailed) -> Iterable[str]:
+def _refusal(problem: errors.Problem) -> Iterable[str]:
     faults: list[dict[str, Any]] = problem.members.get("errors", [])
-    yield f"credenza: {problem.title}"
+    yield f"credenza: {problem.title}" + ("" if faults else f": {problem.detail}")
     for fault in faults[:SHOWN_ERRORS]:
-        yield f"  line {fault.get('line', '?')}: {fault.get('detail')}"
+        yield f"  line {fault['line']}: {fault['detail']}"
     if len(faults) > SHOWN_ERRORS:
         yield f"  and {len(faults) - SHOWN_ERRORS} more"
-    taken, line = problem.members.get("taken"), problem.members.get("line")
-    yield f"{taken} lines were taken; resume with --from-line {line}"
+    if "taken" in problem.members:
+        yield _resume(problem.members["taken"])
+
+
+def _resume(taken: int) -> str:
+    return f"{taken} lines were taken; resume with --from-line {taken + 1}"
 
 
 def _bar() -> Progress:
@@ -130,19 +129,39 @@ async def _import(
     file: Path, form: sources.Form | None, plan: Plan, from_line: int, url: str | None
 ) -> None:
     settings = Settings.load()
-    max_line = settings.max_body_bytes + ENVELOPE_BYTES
     with _bar() as bar:
         task = bar.add_task(f"into {plan.collection}", total=sources.size(file))
         found = sources.lines(
-            file, form, max_line=max_line, progress=lambda at: bar.update(task, completed=at)
+            file,
+            form,
+            max_line=settings.max_body_bytes,
+            progress=lambda at: bar.update(task, completed=at),
         )
+        readable = _Readable(found)
         async with reached(settings, url) as target:
-            report = await target.import_lines(plan, _blanked(found, from_line - 1))
+            report = await target.import_lines(plan, _blanked(readable, from_line - 1))
+        if readable.fault:
+            raise sources.Unreadable(f"{readable.fault}\n{_resume(report.taken)}")
         bar.update(task, completed=sources.size(file) or 0)
     print(f"{report.written} documents written from {report.taken} lines", file=sys.stderr)
 
 
-async def _blanked(parts: AsyncIterator[list[bytes]], lines: int) -> AsyncIterator[list[bytes]]:
+class _Readable:
+    """Lines up to a fault of their file, which is kept: what came before it is imported."""
+
+    def __init__(self, parts: AsyncIterator[list[bytes]]) -> None:
+        self._parts = parts
+        self.fault: sources.Unreadable | None = None
+
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
+        try:
+            async for part in self._parts:
+                yield part
+        except sources.Unreadable as fault:
+            self.fault = fault
+
+
+async def _blanked(parts: AsyncIterable[list[bytes]], lines: int) -> AsyncIterator[list[bytes]]:
     """Yield the lines with the first ones empty, so that the numbers of the others stay."""
     async for part in parts:
         blank = min(lines, len(part))
