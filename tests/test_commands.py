@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import Serve
+from servers import Postgres
 from service import Running, lines_of, run, through
 
 
@@ -191,3 +193,23 @@ def test_what_comes_before_a_fault_of_the_file_is_stored(
     assert resume == b"%d lines were taken; resume with --from-line %d" % (taken, taken + 1)
     assert WHOLE.startswith(stored)
     assert taken in range(*TAKEN.get(name, (700, 701)))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x:y", "http://[::1", "http://127.0.0.1:65536", "http://127.0.0.1:99999999"]
+)
+def test_what_is_no_url_is_one_line(url: str) -> None:
+    """An address that cannot be one is named, with what is wrong about it."""
+    done = run("export", "--url", url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"credenza: %s: " % url.encode())
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_service_on_an_address_of_ipv6_is_found(postgres: Postgres, serve: Serve) -> None:
+    """HOST=::1 is where the service is asked, as its banner shows it: in brackets."""
+    running = serve(host="::1", database_url=postgres.url)
+    port = int(running.url.rpartition(":")[2])
+    assert running.url == f"http://[::1]:{port}"
+    done = run("export", "-c", "six", host="::1", port=port, database_url=postgres.url)
+    assert done.returncode == 0, done.stderr.decode()

@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from credenza import __version__, embedded, errors
+from credenza.commands.address import address
 from credenza.embedded import EmbeddedError
 from credenza.logs import set_up_logs
 from credenza.serving import free_port, work
@@ -75,13 +76,12 @@ def _free(host: str, name: str, port: int) -> int:
 
 async def _serve(settings: Settings, port: int) -> None:
     _cancel_on_sigterm()
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{port}"
+    where = address(settings.host, port)
 
     def ready() -> None:
-        _greet(settings, address)
+        _greet(settings, where)
 
-    async with _database(settings, address) as url:
+    async with _database(settings, where) as url:
         if settings.workers > 1:
             await supervise(settings, url=url, port=port, ready=ready)
         else:
@@ -95,13 +95,13 @@ def _cancel_on_sigterm() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _database(settings: Settings, address: str) -> AsyncIterator[str]:
+async def _database(settings: Settings, where: str) -> AsyncIterator[str]:
     """Give the database's URL; the embedded one is started, migrated, and stopped at the end."""
     if not settings.is_embedded:
         yield settings.external_url()
         return
     try:
-        async with embedded.running(settings.credenza_home, log.info, announce=address) as url:
+        async with embedded.running(settings.credenza_home, log.info, announce=where) as url:
             if not await bring_up_to_date(settings, url):
                 sys.exit("credenza: the database could not be migrated; the log says why")
             yield url
@@ -109,12 +109,12 @@ async def _database(settings: Settings, address: str) -> AsyncIterator[str]:
         sys.exit(f"credenza: {error}")
 
 
-def _greet(settings: Settings, address: str) -> None:
+def _greet(settings: Settings, url: str) -> None:
     where = settings.credenza_home if settings.is_embedded else "the database of DATABASE_URL"
     print(
         f"\nCredenza {__version__}\n"
-        f"  serving  {address}\n"
-        f"  docs     {address}/docs\n"
+        f"  serving  {url}\n"
+        f"  docs     {url}/docs\n"
         f"  data in  {where}\n"
         f"  stop it  with Ctrl-C\n",
         flush=True,

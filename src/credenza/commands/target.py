@@ -8,6 +8,7 @@ import httpx2
 
 from credenza import embedded, errors, query, wire
 from credenza.app import Service
+from credenza.commands.address import address
 from credenza.embedded import Home
 from credenza.logs import set_up_logs
 from credenza.settings import Settings
@@ -15,6 +16,7 @@ from credenza.transfer import Plan
 from credenza.upkeep import bring_up_to_date
 
 CONNECT_SECONDS: Final = 5.0
+MAX_PORT: Final = 65535
 
 View = Literal["document", "data"]
 
@@ -39,17 +41,28 @@ class Target(Protocol):
 async def reached(settings: Settings, url: str | None) -> AsyncIterator[Target]:
     """Find the service, or the database that this process may write to directly."""
     if url is None and not settings.is_embedded:
-        url = f"http://{settings.host}:{settings.port}"
+        url = address(settings.host, settings.port)
     if url is None:
         url = Home.holder(settings.credenza_home)
     if url is None:
         async with _direct(settings) as direct:
             yield direct
         return
+    _refuse_no_url(url)
     headers = {"Authorization": f"Bearer {token}"} if (token := settings.token()) else {}
     timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout) as client:
         yield _Remote(client)
+
+
+def _refuse_no_url(url: str) -> None:
+    """Raise Unreachable for what the client raises nothing that can be told for."""
+    try:
+        port = httpx2.URL(url).port
+    except httpx2.InvalidURL as error:
+        raise Unreachable(f"{url}: {error}") from None
+    if port is not None and port > MAX_PORT:
+        raise Unreachable(f"{url}: ports end with {MAX_PORT}")
 
 
 class _Remote:
