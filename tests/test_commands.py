@@ -213,3 +213,16 @@ def test_a_service_on_an_address_of_ipv6_is_found(postgres: Postgres, serve: Ser
     assert running.url == f"http://[::1]:{port}"
     done = run("export", "-c", "six", host="::1", port=port, database_url=postgres.url)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_a_refused_token_is_told_whatever_the_size(
+    serve: Serve, tmp_path: Path, token: str
+) -> None:
+    """The service refuses before it has read the body; the command says that, not what broke."""
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(b'"%s"\n' % (b"x" * 10_000) * 3_000)
+    running = serve(auth_token="right")
+    done = run("import", str(source), "--url", running.url, auth_token=token)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(b"credenza: Authentication is required")

@@ -74,8 +74,13 @@ class _Remote:
     async def import_lines(
         self, plan: Plan, parts: AsyncIterable[list[bytes]]
     ) -> wire.ImportReport:
-        """Store lines by one request, whose body is sent as it is read."""
+        """Store lines by one request, whose body is sent as it is read.
+
+        A refusal of the token is asked for before: one that comes while the body is being sent
+        breaks the connection, and is lost with it.
+        """
         try:
+            _refuse_failure(await self._client.get("/v1"))
             answer = await self._client.post(
                 f"/v1/data/{plan.collection}/_import",
                 params={
@@ -87,8 +92,7 @@ class _Remote:
             )
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
-        if answer.status_code != httpx2.codes.OK:
-            raise _problem(answer)
+        _refuse_failure(answer)
         return wire.ImportReport.model_validate_json(answer.content)
 
     def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
@@ -101,7 +105,7 @@ class _Remote:
             async with self._client.stream("GET", path, params={"view": view}) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     await answer.aread()
-                    raise _problem(answer)
+                _refuse_failure(answer)
                 async for part in answer.aiter_bytes():
                     yield part
         except httpx2.HTTPError as error:
@@ -111,6 +115,11 @@ class _Remote:
 async def _joined(parts: AsyncIterable[list[bytes]]) -> AsyncIterator[bytes]:
     async for part in parts:
         yield b"".join(line + b"\n" for line in part)
+
+
+def _refuse_failure(answer: httpx2.Response) -> None:
+    if answer.status_code != httpx2.codes.OK:
+        raise _problem(answer)
 
 
 def _problem(answer: httpx2.Response) -> errors.Problem:
