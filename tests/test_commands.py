@@ -215,6 +215,18 @@ def test_a_service_on_an_address_of_ipv6_is_found(postgres: Postgres, serve: Ser
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.parametrize("source", ["-", "in"])
+def test_what_is_compressed_needs_no_name(
+    service: Running, collection: str, tmp_path: Path, source: str
+) -> None:
+    """Data that gzip has compressed is known by its beginning, from standard input too."""
+    packed = gzip.compress(ARRAYS)
+    (tmp_path / "in").write_bytes(packed)
+    file = source if source == "-" else str(tmp_path / source)
+    through(service, "import", file, "-c", collection, stdin=packed)
+    assert through(service, "export", "-c", collection) == ARRAYS
+
+
 @pytest.mark.parametrize("token", ["", "wrong"])
 def test_a_refused_token_is_told_whatever_the_size(
     serve: Serve, tmp_path: Path, token: str

@@ -20,6 +20,9 @@ from credenza.splitting import ArrayItems, Lines
 
 PART_BYTES: Final = 256 * 1024
 STANDARD: Final = Path("-")
+GZIP: Final = b"\x1f\x8b"
+"""How what is compressed begins (RFC 1952 §2.3.1), and JSON never."""
+
 
 _BREAKS = re.compile(rb'("(?:[^"\\]|\\.)*+")|[\r\n]+', re.DOTALL)
 
@@ -40,7 +43,7 @@ def opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, IO[bytes]]]:
     """Open a file for reading: its content, and the raw file whose position tells the progress."""
     standard = path == STANDARD
     with open(sys.stdin.fileno() if standard else path, "rb", closefd=not standard) as raw:
-        if path.suffix != ".gz":
+        if path.suffix != ".gz" and not raw.peek(len(GZIP)).startswith(GZIP):
             yield raw, raw
             return
         with gzip.GzipFile(fileobj=raw) as content:

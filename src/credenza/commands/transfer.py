@@ -60,7 +60,7 @@ def import_(
     ] = 1,
     url: Url = None,
 ) -> None:
-    """Import a file of JSON: NDJSON or one array, also as `.gz`; `-` reads standard input.
+    """Import a file of JSON: NDJSON or one array, also gzipped; `-` is standard input.
 
     Each line, or item of the array, becomes a document. A `.json` that begins with `[` is one
     array. All else is lines, standard input too: `[1, 2]` on a line is one document.
