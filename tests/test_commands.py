@@ -238,3 +238,17 @@ def test_a_refused_token_is_told_whatever_the_size(
     done = run("import", str(source), "--url", running.url, auth_token=token)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(b"credenza: Authentication is required")
+
+
+def test_an_export_of_no_collection_warns(service: Running, folder: Path) -> None:
+    """A name that nothing is stored under is told, through a service and without one."""
+    missing = b"credenza: there is no collection 'typo'"
+    home = service.settings["credenza_home"]
+    for place in (home, folder / "home"):
+        done = run("export", "-c", "typo", credenza_home=place)
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert done.stderr.splitlines()[-1] == missing
+    with service.client() as client:
+        assert client.put("/v1/collections/typo", json={}).status_code == 201
+        assert missing not in run("export", "-c", "typo", credenza_home=home).stderr
+        client.delete("/v1/collections/typo", headers={"If-Match": "*"})

@@ -36,6 +36,9 @@ class Target(Protocol):
     def export(self, collection: str, view: View) -> AsyncIterator[bytes]:
         """Yield the collection's documents as lines."""
 
+    async def has(self, collection: str) -> bool:
+        """Return whether there is such a collection."""
+
 
 @asynccontextmanager
 async def reached(settings: Settings, url: str | None) -> AsyncIterator[Target]:
@@ -111,6 +114,17 @@ class _Remote:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
 
+    async def has(self, collection: str) -> bool:
+        """Ask for its settings."""
+        try:
+            answer = await self._client.get(f"/v1/collections/{collection}")
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        if answer.status_code == httpx2.codes.NOT_FOUND:
+            return False
+        _refuse_failure(answer)
+        return True
+
 
 async def _joined(parts: AsyncIterable[list[bytes]]) -> AsyncIterator[bytes]:
     async for part in parts:
@@ -159,3 +173,7 @@ class _Direct:
     def export(self, collection: str, view: View) -> AsyncIterator[bytes]:
         """Yield lines as the service would."""
         return self._service.exports.lines(collection, query.parse([("view", view)]))
+
+    async def has(self, collection: str) -> bool:
+        """Look it up."""
+        return await self._service.collections.find(collection) is not None

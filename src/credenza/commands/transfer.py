@@ -80,7 +80,8 @@ def export(
 ) -> None:
     """Export a collection as NDJSON, in the order of ids; to standard output by default.
 
-    A file named `.gz` is compressed. It gets its name only when it is whole.
+    A file named `.gz` is compressed. It gets its name only when it is whole. Of a collection that
+    does not exist the export is empty, with a warning.
     """
     _run(_export(file, _known(collection), url, whole=whole))
 
@@ -170,9 +171,13 @@ async def _blanked(parts: AsyncIterable[list[bytes]], lines: int) -> AsyncIterat
 
 
 async def _export(file: Path, collection: str, url: str | None, *, whole: bool) -> None:
+    size = 0
     async with reached(Settings.load(), url) as target:
         with sources.written(file) as sink, _bar() as bar:
             task = bar.add_task(f"out of {collection}", total=None)
             async for part in target.export(collection, "document" if whole else "data"):
                 sink.write(part)
-                bar.advance(task, len(part))
+                size += len(part)
+                bar.update(task, completed=size)
+        if not size and not await target.has(collection):
+            print(f"credenza: there is no collection {collection!r}", file=sys.stderr)
