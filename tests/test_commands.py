@@ -4,13 +4,16 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import Serve
+from credenza.cli import app
 from servers import Postgres
-from service import Running, lines_of, run, through
+from service import Running, environment, lines_of, run, through
 
 
 def test_without_a_service_the_home_is_used(folder: Path) -> None:
@@ -252,3 +255,24 @@ def test_an_export_of_no_collection_warns(service: Running, folder: Path) -> Non
         assert client.put("/v1/collections/typo", json={}).status_code == 201
         assert missing not in run("export", "-c", "typo", credenza_home=home).stderr
         client.delete("/v1/collections/typo", headers={"If-Match": "*"})
+
+
+def test_help_lists_commands_without_loading_them() -> None:
+    """What `--help` says of each command is the first line of what the command says of itself."""
+    script = (
+        "import sys, credenza.cli\n"
+        "try: credenza.cli.app(['--help'])\n"
+        "finally: print([name for name in sys.modules if 'credenza.commands' in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(columns=200),
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
+    *listed, loaded = done.stdout.decode().splitlines()
+    assert loaded == "[]"
+    for name in ("export", "import", "migrate", "seed", "serve"):
+        first = str(app[name].default_command.__doc__).splitlines()[0].replace("`", "")
+        assert any(first in line and f" {name} " in line for line in listed), name
