@@ -276,3 +276,20 @@ def test_help_lists_commands_without_loading_them() -> None:
     for name in ("export", "import", "migrate", "seed", "serve"):
         first = str(app[name].default_command.__doc__).splitlines()[0].replace("`", "")
         assert any(first in line and f" {name} " in line for line in listed), name
+
+
+def test_a_bad_line_is_named_whatever_the_size(
+    service: Running, collection: str, tmp_path: Path
+) -> None:
+    """The service ends an import in the middle of its body; what it says of it is told."""
+    source = tmp_path / "in.ndjson"
+    line = b'"%s"\n' % (b"x" * 10_000)
+    source.write_bytes(line * 600 + b"[1\n" + line * 3_000)
+    home = service.settings["credenza_home"]
+    done = run("import", str(source), "-c", collection, credenza_home=home)
+    assert done.returncode == 1
+    assert b"  line 601: " in done.stderr
+    with service.client() as client:
+        stored = client.get(f"/v1/data/{collection}/_export").content
+    taken = stored.count(b"\n")
+    assert b"%d lines were taken; resume with --from-line %d\n" % (taken, taken + 1) in done.stderr

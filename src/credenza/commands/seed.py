@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Annotated, Final
 
@@ -35,5 +35,5 @@ async def _seed(url: str | None) -> None:
             print(f"{name}: {report.written} of {report.taken} documents written")
 
 
-async def _lines(name: str) -> AsyncIterator[list[bytes]]:
+def _lines(name: str) -> Iterator[list[bytes]]:
     yield files(samples).joinpath(f"{name}.ndjson").read_bytes().splitlines()

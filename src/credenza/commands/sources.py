@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -55,9 +55,9 @@ def size(path: Path) -> int | None:
     return None if path == STANDARD else path.stat().st_size
 
 
-async def lines(
+def lines(
     path: Path, form: Form | None, *, max_line: int, progress: Callable[[int], None]
-) -> AsyncIterator[list[bytes]]:
+) -> Iterator[list[bytes]]:
     """Yield the lines of a file, or the items of its array, each on one line.
 
     Without a form a `.json` that begins with a bracket is an array, and all else is lines.

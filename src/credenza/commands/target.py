@@ -1,7 +1,9 @@
 """Where an import or export goes: through a service, or into the home that nobody else holds."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any, Final, Literal, Protocol
 
 import httpx2
@@ -28,9 +30,7 @@ class Unreachable(Exception):
 class Target(Protocol):
     """Takes lines and gives them back."""
 
-    async def import_lines(
-        self, plan: Plan, parts: AsyncIterable[list[bytes]]
-    ) -> wire.ImportReport:
+    async def import_lines(self, plan: Plan, parts: Iterable[list[bytes]]) -> wire.ImportReport:
         """Store lines; ImportFailed at the first bad chunk."""
 
     def export(self, collection: str, view: View) -> AsyncIterator[bytes]:
@@ -74,29 +74,37 @@ class _Remote:
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
 
-    async def import_lines(
-        self, plan: Plan, parts: AsyncIterable[list[bytes]]
-    ) -> wire.ImportReport:
+    async def import_lines(self, plan: Plan, parts: Iterable[list[bytes]]) -> wire.ImportReport:
         """Store lines by one request, whose body is sent as it is read.
 
-        A refusal of the token is asked for before: one that comes while the body is being sent
-        breaks the connection, and is lost with it.
+        The service may refuse it and close while the body is being sent. Of a blocking socket the
+        refusal can still be read then, of one of asyncio not. One of the token comes before that.
         """
+        left = Event()
         try:
             _refuse_failure(await self._client.get("/v1"))
-            answer = await self._client.post(
+            answer = await asyncio.to_thread(self._post, plan, _joined(parts, left))
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            left.set()
+        _refuse_failure(answer)
+        return wire.ImportReport.model_validate_json(answer.content)
+
+    def _post(self, plan: Plan, body: Iterator[bytes]) -> httpx2.Response:
+        known = self._client
+        with httpx2.Client(
+            base_url=known.base_url, headers=known.headers, timeout=known.timeout
+        ) as client:
+            return client.post(
                 f"/v1/data/{plan.collection}/_import",
                 params={
                     "view": "document" if plan.whole else "data",
                     "on_conflict": plan.on_conflict.value,
                 },
-                content=_joined(parts),
+                content=body,
                 headers={"Content-Type": "application/x-ndjson"},
             )
-        except httpx2.HTTPError as error:
-            raise self._unreachable(error) from error
-        _refuse_failure(answer)
-        return wire.ImportReport.model_validate_json(answer.content)
 
     def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
         return Unreachable(f"{self._client.base_url}: {str(error) or type(error).__name__}")
@@ -126,8 +134,11 @@ class _Remote:
         return True
 
 
-async def _joined(parts: AsyncIterable[list[bytes]]) -> AsyncIterator[bytes]:
-    async for part in parts:
+def _joined(parts: Iterable[list[bytes]], left: Event) -> Iterator[bytes]:
+    """Yield bodies' parts until they are wanted no more: then the body must not seem whole."""
+    for part in parts:
+        if left.is_set():
+            raise Unreachable("interrupted")
         yield b"".join(line + b"\n" for line in part)
 
 
@@ -164,11 +175,9 @@ class _Direct:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def import_lines(
-        self, plan: Plan, parts: AsyncIterable[list[bytes]]
-    ) -> wire.ImportReport:
+    async def import_lines(self, plan: Plan, parts: Iterable[list[bytes]]) -> wire.ImportReport:
         """Store lines as the service would."""
-        return await self._service.imports.run(plan, parts)
+        return await self._service.imports.run(plan, _one_by_one(parts))
 
     def export(self, collection: str, view: View) -> AsyncIterator[bytes]:
         """Yield lines as the service would."""
@@ -177,3 +186,8 @@ class _Direct:
     async def has(self, collection: str) -> bool:
         """Look it up."""
         return await self._service.collections.find(collection) is not None
+
+
+async def _one_by_one(parts: Iterable[list[bytes]]) -> AsyncIterator[list[bytes]]:
+    for part in parts:
+        yield part

@@ -7,7 +7,7 @@ because its cache must hear of each write.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -150,21 +150,20 @@ async def _import(
 class _Readable:
     """Lines up to a fault of their file, which is kept: what came before it is imported."""
 
-    def __init__(self, parts: AsyncIterator[list[bytes]]) -> None:
+    def __init__(self, parts: Iterable[list[bytes]]) -> None:
         self._parts = parts
         self.fault: sources.Unreadable | None = None
 
-    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
+    def __iter__(self) -> Iterator[list[bytes]]:
         try:
-            async for part in self._parts:
-                yield part
+            yield from self._parts
         except sources.Unreadable as fault:
             self.fault = fault
 
 
-async def _blanked(parts: AsyncIterable[list[bytes]], lines: int) -> AsyncIterator[list[bytes]]:
+def _blanked(parts: Iterable[list[bytes]], lines: int) -> Iterator[list[bytes]]:
     """Yield the lines with the first ones empty, so that the numbers of the others stay."""
-    async for part in parts:
+    for part in parts:
         blank = min(lines, len(part))
         lines -= blank
         yield [b""] * blank + part[blank:]
