@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from conftest import Serve
 from credenza import errors
 from credenza.app import Service
 from credenza.conditions import NONE
-from credenza.grouped import PARALLEL
+from credenza.grouped import PARALLEL, Patch, modified
 from credenza.groups import MAX_MEMBERS, MAX_WEIGHT, Groups
 from credenza.settings import Settings
 from credenza.store import READERS
 from credenza.telemetry import Metrics
+from credenza.values import LARGE
 from credenza.wire import StoredDocument
 from databases import blocked, connected, create_migrated, statements
 from servers import PATIENCE, Postgres
@@ -404,6 +406,14 @@ async def test_large_documents_share_no_statement(
     assert {answer.status_code for answer in answers} <= {200, 201}
     assert sum(found["data"] == {"n": text} for found in stored.values()) == number
     assert sum("INSERT INTO documents" in text for text in sent) >= number / 2
+
+
+@pytest.mark.parametrize(("data", "size"), [(1, LARGE + 1), (LARGE + 1, 1), (1, 1)])
+async def test_large_patches_are_made_in_a_thread(data: int, size: int) -> None:
+    """Whether the document is large or what is asked for: others are served meanwhile."""
+    patch = Patch("a", lambda _: str(threading.get_ident()), size, NONE)
+    here = await modified("1" * data, patch) == str(threading.get_ident())
+    assert here == (max(data, size) <= LARGE)
 
 
 async def test_patches_of_one_document_lose_nothing(serve: Serve, postgres: Postgres) -> None:

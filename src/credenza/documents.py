@@ -166,11 +166,14 @@ class Documents:
         return row
 
     async def patch(
-        self, collection: str, id_: str, modify: Modify, conditions: Conditions
+        self, collection: str, id_: str, modify: Modify, conditions: Conditions, *, size: int
     ) -> wire.StoredDocument:
-        """Replace a document by what `modify` makes of it, with others if that is possible."""
+        """Replace a document by what `modify` makes of it, with others if that is possible.
+
+        `size` is how many characters it reads for that, besides the document.
+        """
         known = await self._checked(collection, id_, conditions)
-        patch = Patch(id_, modify, conditions)
+        patch = Patch(id_, modify, size, conditions)
         row = await self._grouped.patch(collection, patch)
         if row is None:
             row = await self._writes.run(self._patch_alone(known, collection, patch))
@@ -183,7 +186,7 @@ class Documents:
                     raise _not_found(collection, patch.id)
                 if not patch.conditions.hold(locked.row.version, locked.row.updated_at):
                     raise _refused(locked.row.document())
-                row = await locked.replace(await modified(locked.row.data, patch.modify))
+                row = await locked.replace(await modified(locked.row.data, patch))
         await self._grouped.wrote(known, collection, [row], "patch")
         return row
 

@@ -38,6 +38,9 @@ class Patch:
 
     id: str
     modify: Modify
+    size: int
+    """Characters of what is asked for: it is read while it is done."""
+
     conditions: Conditions
 
 
@@ -170,7 +173,7 @@ class Grouped:
             if not patch.conditions.hold(row.version, row.updated_at):
                 continue
             try:
-                text = await modified(row.data, patch.modify)
+                text = await modified(row.data, patch)
             except errors.Problem as problem:
                 outcomes[patch.id] = problem
             else:
@@ -205,13 +208,14 @@ def _light(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
         yield part
 
 
-async def modified(data: str, modify: Modify) -> str:
-    """Return what is made of a document's value."""
+async def modified(data: str, patch: Patch) -> str:
+    """Return what is made of a document's value; in a thread, if either is large."""
 
     def run() -> str:
-        return modify(values.decode(data))
+        return patch.modify(values.decode(data))
 
-    return await asyncio.to_thread(run) if len(data) > values.LARGE else run()
+    is_large = max(len(data), patch.size) > values.LARGE
+    return await asyncio.to_thread(run) if is_large else run()
 
 
 def entry_of(row: Row) -> Entry:

@@ -79,7 +79,7 @@ class CollectionEndpoints:
     async def patch(self, request: Request) -> Response:
         """Merge the body into the settings (RFC 7396)."""
         name, conditions = collection_of(request), write_conditions(fields_of(request))
-        patch = await self._bodies.merge_patch(request)
+        patch = values.decode(await self._bodies.merge_patch(request))
         _patched(wire.CollectionSettings(), patch)  # refused whatever is stored
         collection = await self._collections.patch(
             name, lambda settings: _patched(settings, patch), conditions

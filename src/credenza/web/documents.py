@@ -124,13 +124,14 @@ class DocumentEndpoints:
         conditions = write_conditions(fields_of(request))
         patch = await self._bodies.merge_patch(request)
         document = await self._documents.patch(
-            collection, id_, lambda data: self._merged(data, patch), conditions
+            collection, id_, lambda data: self._merged(data, patch), conditions, size=len(patch)
         )
         return written(request, document, location=None)
 
-    def _merged(self, data: values.JSON, patch: values.JSON) -> str:
+    def _merged(self, data: values.JSON, patch: str) -> str:
         """Return the outcome as text; what holds of a body holds of it."""
-        return self._bodies.check(values.encode(values.merge_patch(data, patch)).encode())
+        merged = values.merge_patch(data, values.decode(patch))
+        return self._bodies.check(values.encode(merged).encode())
 
     async def delete(self, request: Request) -> Response:
         """Delete the document."""
