@@ -12,7 +12,11 @@ import pytest
 
 import manifests
 import pod_rules
+from credenza.database import CLOSE_SECONDS
+from credenza.serving import FINISH_SECONDS
 from credenza.settings import Settings
+from credenza.spans import FLUSH_SECONDS
+from credenza.writes import SETTLE_SECONDS
 from manifests import COMPONENTS, LONG_RUNNING, OVERLAYS, Object, one, render, title
 from pod_rules import RULES, TOKEN, Rule
 
@@ -311,7 +315,8 @@ def test_updates_lose_no_replica(overlay: str) -> None:
     assert manifests.selected(objects, budget["selector"]) == [spec["template"]]
     made = spec["template"]["spec"]
     drain = int(manifests.settings(objects)["DRAIN_SECONDS"])
-    assert made["terminationGracePeriodSeconds"] >= drain + 30
+    ending = FINISH_SECONDS + SETTLE_SECONDS + 2 * CLOSE_SECONDS + FLUSH_SECONDS
+    assert made["terminationGracePeriodSeconds"] >= drain + ending
     assert {each["key"]: each["tolerationSeconds"] for each in made["tolerations"]} == {
         "node.kubernetes.io/not-ready": 10,
         "node.kubernetes.io/unreachable": 10,

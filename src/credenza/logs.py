@@ -17,7 +17,10 @@ from structlog.typing import ExcInfo
 
 
 class Lines:
-    """Standard error for log lines: where it takes none they are lost, and nothing else is."""
+    """Standard error for log lines: where it fails they are lost, and nothing else is.
+
+    Where it is a pipe that is full, writing waits for its reader, and so does the process.
+    """
 
     def write(self, text: str) -> None:
         """Write whole lines."""
