@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credenza import errors, query, values
+from credenza.query import paths
 from querying import CURSORS, Pairs, keys, name_of, words
 
 REFUSED: list[tuple[Pairs, str]] = [
@@ -56,6 +57,13 @@ REFUSED: list[tuple[Pairs, str]] = [
         for name, text in {"select": "a", "order": "a", "limit": "1", "cursor": "x"}.items()
     ),
 ]
+
+
+def test_a_quoted_key_of_long_characters() -> None:
+    """A key whose characters have four bytes each is a key like others."""
+    assert paths.split('"\U0001f600\U0001f600\U0001f600"') == [
+        [paths.Step("\U0001f600" * 3, bare=False)]
+    ]
 
 
 @pytest.mark.parametrize(("pairs", "detail"), REFUSED, ids=lambda value: ascii(value)[:40])
