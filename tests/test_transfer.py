@@ -53,6 +53,24 @@ def test_movies_come_back_equal(service: Running, collection: str, tmp_path: Pat
     assert found == json.loads(gzip.decompress(source.read_bytes()))
 
 
+@pytest.mark.parametrize("options", [(), ("--whole",)])
+def test_what_is_longer_when_it_comes_out_goes_in_again(
+    service: Running,
+    client: httpx2.Client,
+    collection: str,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """A body of 800 kB is 1.2 MB with the spaces of jsonb, which is more than a body may have."""
+    body = b"[" + b",".join([b"1"] * 400_000) + b"]"
+    client.put(f"/v1/data/{collection}/a", content=body).raise_for_status()
+    path = tmp_path / "backup.ndjson"
+    through(service, "export", str(path), "-c", collection, *options)
+    through(service, "import", str(path), "-c", f"{collection}-again", *options)
+    (found,) = through(service, "export", "-c", f"{collection}-again").splitlines()
+    assert json.loads(found) == json.loads(body)
+
+
 def test_browser_compat_data_comes_back_equal(service: Running, collection: str) -> None:
     """The 15 MB of @mdn/browser-compat-data, a document an entry, by standard input and output."""
     entries = list(features(json.loads(npm("@mdn/browser-compat-data", "data.json").read_bytes())))

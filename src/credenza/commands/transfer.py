@@ -27,7 +27,7 @@ from credenza.commands import sources
 from credenza.commands.target import Unreachable, reached
 from credenza.embedded import EmbeddedError
 from credenza.settings import Settings
-from credenza.transfer import OnConflict, Plan
+from credenza.transfer import OnConflict, Plan, max_line
 from credenza.values import valid_collection
 
 SHOWN_ERRORS: Final = 10
@@ -135,7 +135,7 @@ async def _import(
         found = sources.lines(
             file,
             form,
-            max_line=settings.max_body_bytes,
+            max_line=max_line(settings),
             progress=lambda at: bar.update(task, completed=at),
         )
         readable = _Readable(found)
