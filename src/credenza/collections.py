@@ -1,8 +1,9 @@
 """Collections and their settings: found through the cache, written to the store.
 
-With `documents` and `transfer` the only ones that know both store and cache. Must not know HTTP.
-A collection's settings are cached like a document, under its name; its incarnation is part of each
-document's key, so that one message makes everything of a deleted collection unreachable.
+With `documents`, `grouped` and `transfer` the only ones that know both store and cache. Must not
+know HTTP. A collection's settings are cached like a document, under its name; its incarnation is
+part of each document's key, so that one message makes everything of a deleted collection
+unreachable.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Imports: many documents in, a chunk at a time, each chunk all or nothing.
 
-With `documents` and `collections` the only ones that know both store and cache. Must not know where
-the lines come from.
+With `documents`, `collections` and `grouped` the only ones that know both store and cache. Must not
+know where the lines come from.
 """
 
 import asyncio
