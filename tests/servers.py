@@ -1,6 +1,7 @@
 """Real backing services for tests on loopback, one process each: PostgreSQL, PgBouncer, Valkey."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,11 +21,15 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback address that nothing listens on.
+
+    It is none of those that systems give to connections by themselves.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -166,7 +166,7 @@ def test_lines_are_counted_from_1(
 WHOLE = lines_of(*(random.Random(line).random() for line in range(700)))
 PACKED = gzip.compress(WHOLE)
 BROKEN = {
-    "long.ndjson": (WHOLE + b'"%s"\n1\n' % (b"x" * 1_048_575), b"more than 1,048,576 bytes"),
+    "long.ndjson": (WHOLE + b'"%s"\n1\n' % (b"x" * 2_200_000), b"more than 2,097,413 bytes"),
     "comma.json": (b"[%s,,1]" % WHOLE.strip().replace(b"\n", b","), b"Item 701 is missing"),
     "cut.ndjson.gz": (PACKED[: len(PACKED) // 2], b"ended before the end-of-stream marker"),
     "damaged.ndjson.gz": (PACKED + PACKED[:10] + b"\xff" * 9, b"invalid block type"),

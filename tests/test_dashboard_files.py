@@ -28,7 +28,11 @@ LOGS = re.compile(
 )
 """What may be asked of Loki: lines of the service, by the fields that a collector gives them."""
 
-SCRAPED_BY = {"kube_": "cluster-metrics", "credenza:volume_": "kubelet-metrics"}
+SCRAPED_BY = {
+    "kube_": "cluster-metrics",
+    "certmanager_": "cluster-metrics",
+    "credenza:volume_": "kubelet-metrics",
+}
 """Components by what a query for what Kubernetes says has in it."""
 
 ANNOTATION = 256 * 1024
@@ -127,7 +131,7 @@ def test_panels_say_which_component_they_need(name: str) -> None:
         told = set(re.findall(r"Empty without the component ([\w-]+)\.", panel["description"]))
         assert told == needed, panel["title"]
         found += bool(needed)
-    assert found == (14 if name == "pods" else 0)
+    assert found == (15 if name == "pods" else 0)
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,10 @@ def _is_degraded(client: httpx2.Client) -> None:
     health = timed(client, "/health")
     assert health.status_code == 200
     assert health.json()["status"] == "degraded"
-    assert health.json()["checks"]["database"] == {
-        "status": "down",
-        "detail": "no answer within 1 s",
-    }
+    database = health.json()["checks"]["database"]
+    assert database["status"] == "down"
+    # Who asks shortly before the question is given up hears of that.
+    assert database["detail"] in {"no answer within 1 s", "The database does not answer."}
     ready = timed(client, "/health/ready")
     assert ready.status_code == 503
     assert ready.json()["status"] == "unavailable"

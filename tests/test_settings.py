@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from conftest import Serve
+from credenza.serving import free_port, kept
 from credenza.settings import Settings
 from service import CREDENZA, PATIENCE, environment
 
@@ -173,6 +174,17 @@ def test_a_port_that_is_taken(name: str, folder: Path) -> None:
         (line,) = refused(**settings)
     assert line == f"credenza: {name}: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert not (folder / "home").exists()
+
+
+def test_a_free_port_stays_free_until_it_is_taken() -> None:
+    """Between its choice and the server no other program gets it, as by connecting somewhere."""
+    port = free_port("127.0.0.1", 0)
+    with kept("127.0.0.1", port):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port), reuse_port=True):
+            socket.create_connection(("127.0.0.1", port)).close()
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_two_ports_are_two(folder: Path) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -49,6 +49,20 @@ def free_port(host: str, port: int) -> int:
         probe.bind((host, port))
         found: int = probe.getsockname()[1]
         return found
+
+
+@contextlib.contextmanager
+def kept(host: str, port: int) -> Iterator[None]:
+    """Keep a free port from others, whose connections could get it until the server listens there.
+
+    The server shares it with this socket, which listens to nobody (SO_REUSEPORT, socket(7)).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as held:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            held.setsockopt(socket.SOL_SOCKET, option, 1)
+        held.bind((host, port))
+        yield
 
 
 class Drain:

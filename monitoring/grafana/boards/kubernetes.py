@@ -178,8 +178,7 @@ KUBERNETES: Final = row(
     graph(
         "Time left of certificates",
         "How long each certificate that cert-manager looks after is still good. Less than 14 days "
-        "are an alert: its renewal has failed. Without cert-manager, or without the component "
-        "cluster-metrics, it is empty.",
+        f"are an alert: its renewal has failed. Without cert-manager it is empty. {NO_OBJECTS}",
         "s",
         (f"min by (name) ({EXPIRY} - time())", "{{name}}"),
         limit=CERTIFICATE_LOW,

@@ -15,7 +15,7 @@ from credenza import __version__, embedded, errors
 from credenza.commands.address import address
 from credenza.embedded import EmbeddedError
 from credenza.logs import set_up_logs
-from credenza.serving import free_port, work
+from credenza.serving import free_port, kept, work
 from credenza.settings import Settings
 from credenza.supervisor import supervise
 from credenza.upkeep import bring_up_to_date
@@ -29,7 +29,7 @@ def serve() -> None:
     port = _free(settings.host, "PORT", settings.port)
     if settings.metrics_port is not None:
         _free(settings.host, "METRICS_PORT", settings.metrics_port)
-    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+    with kept(settings.host, port), contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
         uvloop.run(_serve(settings, port))
 
 
