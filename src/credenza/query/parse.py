@@ -24,6 +24,7 @@ from credenza.query.tree import (
     View,
     comparison,
 )
+from credenza.settings import MAX_GROWTH
 
 MAX_LIMIT: Final = 1000
 MAX_TERMS: Final = 32
@@ -118,7 +119,7 @@ def _value(target: Target, text: str) -> values.JSON:
     An id is always a string, so that `$id=eq.5` finds the document 5.
     """
     try:
-        checked = values.check(text.encode(), max_depth=MAX_DEPTH, max_text=2 * MAX_BYTES)
+        checked = values.check(text.encode(), max_depth=MAX_DEPTH, max_text=MAX_GROWTH * MAX_BYTES)
     except errors.MalformedJson:
         return text
     except errors.UnrepresentableJson as problem:

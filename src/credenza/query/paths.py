@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from credenza import errors, values
 from credenza.query.tree import METADATA, Field, Metadata, Target
+from credenza.settings import MAX_GROWTH
 
 MAX_STEPS: Final = 32
 MAX_SHOWN: Final = 80
@@ -73,9 +74,8 @@ def _step(text: str) -> Step:
     if not text.startswith('"'):
         return Step(text, bare=True)
     try:
-        key = values.decode(
-            values.check(text.encode(), max_depth=1, max_text=2 * len(text.encode()))
-        )
+        body = text.encode()
+        key = values.decode(values.check(body, max_depth=1, max_text=MAX_GROWTH * len(body)))
     except (errors.MalformedJson, errors.UnrepresentableJson) as problem:
         raise errors.InvalidQuery(f"{shown(text)} is not a JSON string: {problem.detail}") from None
     return Step(str(key), bare=False)
