@@ -18,10 +18,9 @@ from cluster import ROOT, Cluster, run, wait
 from operators import PLACE, PROMETHEUS, image_of
 
 from conftest import Measured
-from test_traces_and_logs import KINDS, PARTS
+from test_traces_and_logs import KINDS, PARTS, policies
 
 PLACE_OF_PROMETHEUS = Cluster("monitoring")
-IMAGE = "prom/prometheus:v3.16.0"
 JOBS = ("credenza", "alertmanager", "collector", "jaeger", "loki", "node-logs")
 RULES = ROOT / "k8s/components/prometheus-operator/prometheus-rule.yaml"
 MANIFEST = """
@@ -45,7 +44,7 @@ apiVersion: monitoring.coreos.com/v1
 kind: Prometheus
 metadata: {name: drill}
 spec:
-  image: IMAGE
+  image: prom/prometheus:v3.16.0
   version: v3.16.0
   serviceAccountName: prometheus
   securityContext: {runAsNonRoot: true, runAsUser: 65534, runAsGroup: 65534, fsGroup: 65534}
@@ -64,13 +63,13 @@ def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     for place in (PLACE, PLACE_OF_PROMETHEUS):
         run("kubectl", "create", "namespace", place.namespace)
     PROMETHEUS.start(f"--prometheus-config-reloader={reloader}")
-    before = _policies(cluster)
+    before = policies(cluster)
     folder, beside = (tmp_path_factory.mktemp(name) for name in ("operated", "beside"))
     own = f"namespace: {cluster.namespace}"
     cluster.apply_with(folder, "tracing", "logs", "prometheus-operator", patches=own)
     (beside / "kustomization.yaml").write_text(_overlay(beside))
     run("kubectl", "apply", "--kustomize", beside)
-    PLACE_OF_PROMETHEUS.kubectl("apply", "-f-", input_=MANIFEST.replace("IMAGE", IMAGE))
+    PLACE_OF_PROMETHEUS.kubectl("apply", "-f-", input_=MANIFEST)
     name = "statefulset/prometheus-drill"
     wait("the operator has made it", partial(_is_there, name))
     PLACE_OF_PROMETHEUS.rolled_out(name)
@@ -79,7 +78,7 @@ def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     run("kubectl", "delete", "--kustomize", beside)
     cluster.kubectl("delete", "podmonitors,prometheusrules", "--all")
     cluster.apply_with(folder)
-    cluster.kubectl("delete", *(_policies(cluster) - before))
+    cluster.kubectl("delete", *(policies(cluster) - before))
     for part in PARTS:
         cluster.kubectl("delete", KINDS, f"--selector=app.kubernetes.io/name={part}")
     PROMETHEUS.remove()
@@ -87,10 +86,6 @@ def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
         run("kubectl", "delete", kind, "drill-prometheus")
     for place in (PLACE, PLACE_OF_PROMETHEUS):
         run("kubectl", "delete", "namespace", place.namespace)
-
-
-def _policies(cluster: Cluster) -> set[str]:
-    return set(cluster.kubectl("get", "networkpolicies", "--output=name").split())
 
 
 def _overlay(folder: Path) -> str:

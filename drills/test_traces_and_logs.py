@@ -32,18 +32,19 @@ KINDS = "statefulsets,services,serviceaccounts,persistentvolumeclaims"
 @pytest.fixture(scope="module")
 def watched(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The environment with collectors, Jaeger and Loki; without them afterwards."""
-    before, folder = _policies(cluster), tmp_path_factory.mktemp("watched")
+    before, folder = policies(cluster), tmp_path_factory.mktemp("watched")
     cluster.apply_with(folder, "tracing", "logs")
     run("kubectl", "apply", "--kustomize", BESIDE)
     yield cluster
     run("kubectl", "delete", "--kustomize", BESIDE)
     cluster.apply_with(folder)
-    cluster.kubectl("delete", *(_policies(cluster) - before))
+    cluster.kubectl("delete", *(policies(cluster) - before))
     for part in PARTS:
         cluster.kubectl("delete", KINDS, f"--selector=app.kubernetes.io/name={part}")
 
 
-def _policies(cluster: Cluster) -> set[str]:
+def policies(cluster: Cluster) -> set[str]:
+    """Return the names of the namespace's policies."""
     return set(cluster.kubectl("get", "networkpolicies", "--output=name").split())
 
 

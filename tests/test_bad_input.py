@@ -17,6 +17,7 @@ from conftest import Serve
 from databases import create_migrated, statements
 from servers import Postgres, until
 from service import Running
+from test_metrics import scraped, value
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
 
@@ -305,7 +306,10 @@ async def test_probes_are_no_load(serve: Serve, postgres: Postgres) -> None:
         for probe in probes:
             probe.sendall(head)
         with running.client() as client:
-            until(lambda: in_flight(client) >= 100, "probes that wait")
+            until(
+                lambda: value(scraped(client), "credenza_requests_in_flight") >= 100,
+                "probes that wait",
+            )
             assert client.get("/v1").status_code == 200
     finally:
         postgres.resume()
@@ -318,12 +322,6 @@ async def test_probes_are_no_load(serve: Serve, postgres: Postgres) -> None:
 def pings(postgres: Postgres, name: str) -> int:
     """Return how often a database was asked for a sign of life."""
     return statements(postgres, name).count("select 1")
-
-
-def in_flight(client: httpx2.Client) -> float:
-    """Return how many requests were under way a moment ago."""
-    found = client.get("/metrics").text
-    return float(found.partition("\ncredenza_requests_in_flight ")[2].partition("\n")[0])
 
 
 def test_bodies_that_never_come_are_given_up(serve: Serve) -> None:
